@@ -1,0 +1,60 @@
+# One line each; every target makes what it needs. Needs Python 3.11 or later, pip and a package registry.
+PYTHON ?= python3
+BIN := .venv/bin
+RUN_STAMP := .venv/.run-installed
+DEV_STAMP := .venv/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-long lint types contracts docs-check bench lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Droveway needs Python 3.11 or later; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+
+$(RUN_STAMP): requirements.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(RUN_STAMP)
+
+install: $(DEV_STAMP)  ## set up .venv with the development tools
+
+demo: $(RUN_STAMP)  ## 17 agents at work against a provider that misbehaves, and the bill
+	$(BIN)/droveway demo
+
+lint: $(DEV_STAMP)  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV_STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(DEV_STAMP)  ## import contracts
+	$(BIN)/lint-imports
+
+test: lint types contracts  ## everything that must be green, in under five minutes
+	$(BIN)/pytest -n 2 -m 'not long' --durations=8
+
+test-long: $(DEV_STAMP)  ## the long proofs, with coverage
+	$(BIN)/coverage erase
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -p no:xdist --durations=8
+	$(BIN)/coverage combine
+	$(BIN)/coverage report --skip-covered --show-missing
+
+bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
+	$(BIN)/python benchmarks/engine.py
+
+lock: .venv/bin/python  ## remake the lock files
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --no-annotate --python-version 3.11 --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

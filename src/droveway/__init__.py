@@ -1,0 +1,3 @@
+"""Droveway: one engine for fleets of agents."""
+
+__version__ = "0.1.0"

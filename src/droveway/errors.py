@@ -1,0 +1,290 @@
+"""This file knows everything that can go wrong, and whose fault it is.
+
+DrovewayError
+├── CallerError                      the request must change
+│   ├── BadRequestError              400 invalid_request
+│   │   └── UnprocessableEntityError 422 invalid_request
+│   ├── RequestTooLargeError         413 request_too_large
+│   ├── NotFoundError                404 model_not_found
+│   ├── UnpricedModelError           404 model_unpriced
+│   ├── LimitExceededError           402 budget_exhausted
+│   ├── DeadlineExceededError        429 deadline_exceeded
+│   ├── UnknownRoleError             400 invalid_request
+│   ├── ToolError                    400 tool_failed
+│   └── CancelledCallError           499 cancelled
+├── UpstreamError                    they failed; the plan may go on
+│   ├── APIConnectionError           502, never a full answer
+│   │   └── APITimeoutError          504, with its phase
+│   ├── APIStatusError               502, the vendor answered with an error
+│   │   ├── AuthenticationError      the vendor said 401
+│   │   ├── InsufficientBalanceError the vendor said 402
+│   │   ├── PermissionDeniedError    the vendor said 403
+│   │   ├── RateLimitError           the vendor said 429
+│   │   └── InternalServerError      the vendor said 5xx
+│   │       └── OverloadedError      503 or 529
+│   ├── ProtocolError                what they sent is not what was agreed
+│   │   └── OutputValidationError    the answer does not fit `output_type`
+│   └── StreamTruncatedError         the stream stopped without its finish marker
+├── SettingsError                    refuse to start
+└── NoAnswerError                    two or more candidates failed; holds each
+
+`status` is what a server answers for us, `status_code` what the vendor said to us. Names follow
+the OpenAI SDK where the meaning is the same. A message says what happened and what to do; it
+never holds a key or prompt text.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from droveway.chat import Answer
+
+Phase = Literal["connect", "first_token", "idle", "total"]
+
+
+class DrovewayError(Exception):
+    """Root of all errors of this package.
+
+    Attributes:
+        status: HTTP status with which a server of ours answers this.
+        code: Stable, documented word for programs.
+        retryable: Whether the same call may succeed later, unchanged.
+        attempts: How many requests were sent to vendors before this was raised.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, attempts: int = 0) -> None:
+        super().__init__(message)
+        self.message = message
+        self.attempts = attempts
+
+
+class CallerError(DrovewayError):
+    """The request must change before it can succeed."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class BadRequestError(CallerError):
+    """The request is malformed, or the vendor refused it as such.
+
+    Attributes:
+        status_code: The vendor's status; None when we refused it ourselves.
+    """
+
+    def __init__(self, message: str, *, attempts: int = 0, status_code: int | None = None) -> None:
+        super().__init__(message, attempts=attempts)
+        self.status_code = status_code
+
+
+class UnprocessableEntityError(BadRequestError):
+    """The vendor understood the request and cannot do it (422)."""
+
+    status = 422
+
+
+class RequestTooLargeError(BadRequestError):
+    """The request is larger than the model or the server takes."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class NotFoundError(BadRequestError):
+    """No configured provider has this model."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class UnpricedModelError(CallerError):
+    """The model has no price where money decides; it is never billed as another or as 0."""
+
+    status = 404
+    code = "model_unpriced"
+
+
+class LimitExceededError(CallerError):
+    """A limit that the caller set (`max_cost`, `max_requests`) leaves no room for this call."""
+
+    status = 402
+    code = "budget_exhausted"
+
+
+class DeadlineExceededError(CallerError):
+    """The caller's deadline passed while the call was waiting for its turn."""
+
+    status = 429
+    code = "deadline_exceeded"
+    retryable = True
+
+
+class UnknownRoleError(CallerError):
+    """A role was named that the supervisor does not have."""
+
+
+class ToolError(CallerError):
+    """A tool is not usable as given, or the model called tools for too many rounds."""
+
+    code = "tool_failed"
+
+
+class CancelledCallError(CallerError):
+    """The caller went away, or the engine was closed, before the answer was whole."""
+
+    status = 499
+    code = "cancelled"
+
+
+class UpstreamError(DrovewayError):
+    """A vendor failed; a plan with further candidates may go on.
+
+    Attributes:
+        status_code: HTTP status of the vendor; None when there was none.
+        provider: Name of the provider in the settings.
+        request_id: The vendor's own id of the request, where it gave one.
+        sent: Whether any byte of the request may have reached the vendor.
+    """
+
+    status = 502
+    code = "upstream_failed"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: int = 0,
+        status_code: int | None = None,
+        provider: str | None = None,
+        request_id: str | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.status_code = status_code
+        self.provider = provider
+        self.request_id = request_id
+        self.sent = sent
+
+
+class APIConnectionError(UpstreamError):
+    """The vendor could not be reached, or the connection broke before the answer was whole."""
+
+
+class APITimeoutError(APIConnectionError):
+    """One of the four clocks of a call ran out.
+
+    Attributes:
+        phase: Which clock: connect, first_token, idle or total.
+    """
+
+    status = 504
+    code = "upstream_timeout"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        phase: Phase,
+        provider: str | None = None,
+        sent: bool = True,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, provider=provider, sent=sent, attempts=attempts)
+        self.phase: Phase = phase
+
+
+class APIStatusError(UpstreamError):
+    """The vendor answered with an error status.
+
+    Attributes:
+        retry_after_s: Seconds the vendor asked us to wait, already capped; None when it did not.
+    """
+
+    retry_after_s: float | None = None
+
+
+class AuthenticationError(APIStatusError):
+    """The vendor does not accept our key (401)."""
+
+    retryable = False
+
+
+class InsufficientBalanceError(APIStatusError):
+    """The balance at the vendor is used up (402)."""
+
+    retryable = False
+
+
+class PermissionDeniedError(APIStatusError):
+    """The vendor's account may not do this (403)."""
+
+    retryable = False
+
+
+class RateLimitError(APIStatusError):
+    """The vendor refuses for now (429)."""
+
+    status = 429
+    code = "rate_limited"
+
+
+class InternalServerError(APIStatusError):
+    """The vendor failed inside (5xx)."""
+
+
+class OverloadedError(InternalServerError):
+    """The vendor has too much to do (503, 529)."""
+
+
+class ProtocolError(UpstreamError):
+    """What the vendor sent is not what the protocol agrees on."""
+
+
+class OutputValidationError(ProtocolError):
+    """The answer does not fit the `output_type` that was asked for."""
+
+
+class StreamTruncatedError(UpstreamError):
+    """A stream stopped without its finish marker; it is never passed off as complete.
+
+    Attributes:
+        partial: What had arrived until then, with its estimated usage.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        partial: "Answer",
+        provider: str | None = None,
+        attempts: int = 0,
+    ) -> None:
+        super().__init__(message, provider=provider, attempts=attempts)
+        self.partial = partial
+
+
+class SettingsError(DrovewayError):
+    """The settings cannot be used; nothing was started."""
+
+    code = "invalid_settings"
+
+
+class NoAnswerError(DrovewayError):
+    """Two or more candidates failed.
+
+    Attributes:
+        errors: What each attempt ended with, in order.
+    """
+
+    status = 502
+    code = "upstream_failed"
+    retryable = True
+
+    def __init__(self, message: str, *, errors: Sequence[DrovewayError], attempts: int = 0) -> None:
+        super().__init__(message, attempts=attempts)
+        self.errors = tuple(errors)
