@@ -8,7 +8,7 @@ Sums are made in pico-units and rounded once, half to even, at the end. No float
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Final, override
+from typing import Final
 
 NANO_PER_UNIT: Final = 10**9
 PICO_PER_NANO: Final = 1_000
@@ -75,7 +75,6 @@ class Money:
     def __le__(self, other: "Money") -> bool:
         return self.nano <= self._same(other).nano
 
-    @override
     def __str__(self) -> str:
         return f"{self.decimal()} {self.currency}"
 

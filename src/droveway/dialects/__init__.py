@@ -1,0 +1,1 @@
+"""How vendors speak: pure functions between our nouns and their bytes."""

@@ -1,0 +1,345 @@
+"""This file knows the chat completions dialect: how to write a request and read what comes back.
+
+Pure functions on bytes. Fields that we do not know pass both ways: a request's `extra` is laid
+over the body, a message's `extra` over its turn, and what a vendor adds to an answer's message
+stands in `Answer.extra`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from droveway.chat import (
+    Answer,
+    ChatEvent,
+    ChatRequest,
+    Finish,
+    Finished,
+    Message,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    UsageReport,
+)
+from droveway.dialects.accents import PLAIN, Accent
+from droveway.dialects.usage import read_usage
+from droveway.errors import ProtocolError
+
+PATH: Final = "/chat/completions"
+_FINISH: Final[Mapping[str, Finish]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+# Reasons that say that the answer was broken off, not that it is whole.
+# DeepSeek, create-chat-completion, 2026-11: "insufficient_system_resource"; OpenRouter: "error".
+_BROKEN_OFF: Final = frozenset({"insufficient_system_resource", "error"})
+_MESSAGE_FIELDS: Final = frozenset(
+    {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
+)
+
+
+# What is read of a vendor's JSON; everything else in it is passed over.
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolPiece(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_ToolPiece] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] = []
+    usage: Any = None
+    error: Any = None
+
+
+class _WholeChoice(msgspec.Struct):
+    message: dict[str, Any]
+    finish_reason: str | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_WholeChoice]
+    id: str | None = None
+    model: str | None = None
+    usage: Any = None
+
+
+_CHUNK: Final[msgspec.json.Decoder[_Chunk]] = msgspec.json.Decoder(_Chunk)
+
+
+def write_request(
+    request: ChatRequest, *, model: str, accent: Accent = PLAIN, output_cap: int | None = None
+) -> bytes:
+    """Write a request body.
+
+    Args:
+        request: What is asked.
+        model: The vendor's name of the model.
+        accent: How this vendor differs.
+        output_cap: Our own cap of output tokens; used where the caller set none.
+    """
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": _turns(request, accent),
+    }
+    if request.stream:
+        body["stream"] = True
+        body["stream_options"] = {"include_usage": True}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    cap = request.max_tokens if request.max_tokens is not None else output_cap
+    if cap is not None and not request.extra.keys() & {"max_tokens", "max_completion_tokens"}:
+        body[accent.cap_field] = cap
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": tool.parameters,
+                },
+            }
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        body["tool_choice"] = request.tool_choice
+    if request.output_schema is not None:
+        body["response_format"] = _response_format(request, accent)
+    body.update(accent.thinking_fields(request))
+    body.update(request.extra)
+    return msgspec.json.encode(body)
+
+
+def read_answer(body: bytes) -> Answer:
+    """Read a whole answer.
+
+    Raises:
+        ProtocolError: It is no chat completion, or one without a finish reason.
+    """
+    try:
+        whole = msgspec.json.decode(body, type=_Completion)
+    except msgspec.DecodeError as error:
+        what = "an HTML page" if body.lstrip()[:1] == b"<" else "no chat completion"
+        raise ProtocolError(
+            f"the provider answered 200 with {what}; is base_url right? ({error})"
+        ) from error
+    if not whole.choices:
+        raise ProtocolError("the provider answered 200 without a choice in it")
+    choice = whole.choices[0]
+    if choice.finish_reason is None or choice.finish_reason in _BROKEN_OFF:
+        raise ProtocolError(
+            f"the provider broke the answer off (finish_reason {choice.finish_reason!r})"
+        )
+    message = choice.message
+    return Answer(
+        text=_text(message.get("content")) or _text(message.get("refusal")),
+        reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
+        tool_calls=_read_tool_calls(message.get("tool_calls")),
+        finish_reason=_FINISH.get(choice.finish_reason, "other"),
+        usage=read_usage(whole.usage),
+        model=whole.model,
+        id=whole.id,
+        extra={name: message[name] for name in message if name not in _MESSAGE_FIELDS},
+    )
+
+
+class ChunkReader:
+    """Reads the chunks of one stream; feed it the data of each event.
+
+    Attributes:
+        finished: Whether the finish marker was seen.
+        broken_off: The vendor's reason when it broke the answer off itself.
+        model: The model the vendor names, once known.
+        id: The vendor's id of the answer, once known.
+    """
+
+    __slots__ = ("broken_off", "finished", "id", "model")
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.broken_off: str | None = None
+        self.model: str | None = None
+        self.id: str | None = None
+
+    def read(self, data: bytes) -> list[ChatEvent]:
+        """Read one chunk.
+
+        Returns:
+            What it says, in order: reasoning, text, tool calls, finish, usage; often one thing.
+
+        Raises:
+            msgspec.DecodeError: The line is no chunk; the caller counts it and goes on.
+            InBandError: The vendor reports an error inside the stream.
+        """
+        chunk = _CHUNK.decode(data)
+        if chunk.error is not None:
+            raise InBandError(chunk.error)
+        if self.id is None and chunk.id:
+            self.id, self.model = chunk.id, chunk.model
+        events: list[ChatEvent] = []
+        for choice in chunk.choices:
+            if choice.index == 0:
+                self._read_choice(choice, events)
+        if chunk.usage is not None and (usage := read_usage(chunk.usage)) is not None:
+            events.append(UsageReport(usage))
+        return events
+
+    def _read_choice(self, choice: "_Choice", events: list[ChatEvent]) -> None:
+        delta = choice.delta
+        if delta is not None:
+            reasoning = delta.reasoning_content or delta.reasoning
+            if reasoning:
+                events.append(ReasoningDelta(reasoning))
+            if delta.content:
+                events.append(TextDelta(delta.content))
+            elif delta.refusal:
+                events.append(TextDelta(delta.refusal))
+            if delta.tool_calls:
+                events.extend(_tool_deltas(delta.tool_calls))
+        if choice.finish_reason in _BROKEN_OFF:
+            self.broken_off = choice.finish_reason
+        elif choice.finish_reason is not None and not self.finished:
+            self.finished = True
+            events.append(Finished(_FINISH.get(choice.finish_reason, "other")))
+
+
+class InBandError(Exception):
+    """An error object inside a stream; the attempt turns it into its typed error."""
+
+    def __init__(self, body: object) -> None:
+        super().__init__("error event")
+        self.body = body
+
+
+def error_message(body: bytes | object) -> str:
+    """Return what a vendor's error body says, in one line of at most 300 characters."""
+    said = body
+    if isinstance(body, bytes):
+        try:
+            said = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            text = body.decode("utf-8", "replace").strip()
+            return "an HTML page" if text.startswith("<") else _line(text)
+    if isinstance(said, Mapping):
+        inner = said.get("error", said)
+        if isinstance(inner, Mapping):
+            inner = inner.get("message") or inner.get("type") or inner.get("code") or ""
+        return _line(str(inner))
+    return _line(str(said))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+def _tool_deltas(pieces: Iterable[_ToolPiece]) -> list[ToolCallDelta]:
+    return [
+        ToolCallDelta(
+            index=piece.index if piece.index is not None else position,
+            id=piece.id or None,
+            name=(piece.function.name if piece.function else None) or None,
+            arguments=(piece.function.arguments if piece.function else None) or "",
+        )
+        for position, piece in enumerate(pieces)
+    ]
+
+
+def _read_tool_calls(raw: object) -> tuple[ToolCall, ...]:
+    if not raw:
+        return ()
+    try:
+        pieces = msgspec.convert(raw, list[_ToolPiece])
+    except msgspec.ValidationError as error:
+        raise ProtocolError(f"the provider's tool calls cannot be read: {error}") from error
+    return tuple(
+        ToolCall(delta.id or f"call_{delta.index}", delta.name or "", delta.arguments)
+        for delta in _tool_deltas(pieces)
+    )
+
+
+def _text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        texts = (part.get("text") for part in content if isinstance(part, Mapping))
+        return "".join(text for text in texts if isinstance(text, str))
+    return ""
+
+
+def _turns(request: ChatRequest, accent: Accent) -> list[dict[str, Any]]:
+    replay = accent.replay == "with_tools" and any(
+        message.tool_calls for message in request.messages
+    )
+    turns = [_turn(message, replay=replay) for message in request.messages]
+    if request.output_schema is not None and not accent.json_schema:
+        turns.insert(0, {"role": "system", "content": _schema_instruction(request.output_schema)})
+    return turns
+
+
+def _turn(message: Message, *, replay: bool) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+            }
+            for call in message.tool_calls
+        ]
+    if replay and message.role == "assistant":
+        # All or nothing over the history, and an absent one is a 400 on a cold cache (DeepSeek,
+        # 2026-11); an empty one is taken.
+        turn["reasoning_content"] = message.reasoning or ""
+    turn.update(message.extra)
+    return turn
+
+
+def _schema_instruction(schema: Mapping[str, Any]) -> str:
+    return (
+        "Answer with one JSON object and nothing else. It must fit this JSON schema: "
+        + msgspec.json.encode(schema).decode()
+    )
+
+
+def _response_format(request: ChatRequest, accent: Accent) -> dict[str, Any]:
+    if not accent.json_schema:
+        return {"type": "json_object"}
+    return {
+        "type": "json_schema",
+        "json_schema": {
+            "name": request.output_name,
+            "schema": request.output_schema,
+            "strict": True,
+        },
+    }

@@ -1,0 +1,1 @@
+"""Who may answer: names, tiers and plans; decisions only."""

@@ -1,0 +1,222 @@
+"""This file knows what can be set, where it is read from, and what is refused.
+
+One TOML file; every key has a default; a key that is not known is an error that names the nearest
+one that is. Secrets are named, never written: `env:NAME` or `file:PATH`.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin
+
+import msgspec
+
+from droveway.errors import SettingsError
+from droveway.money import price_pico
+
+DEFAULT_MODEL: Final = "deepseek-flash"
+
+
+class Secret:
+    """A key that shows itself to nobody by accident.
+
+    Args:
+        value: The key; spaces and line ends around it are dropped.
+
+    Raises:
+        SettingsError: It is empty, or holds what no HTTP header can carry.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value.strip()
+        if not self._value:
+            raise SettingsError("an API key is empty; set it or leave it out")
+        if not self._value.isascii() or not self._value.isprintable() or " " in self._value:
+            raise SettingsError("an API key holds a space or a sign no header can carry")
+
+    def reveal(self) -> str:
+        """Return the key itself, for the one header it belongs into."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+
+class Timeout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The four clocks of a call, in seconds; each names itself as the phase of its error.
+
+    Attributes:
+        connect_s: Until the request is on its way, TLS included.
+        first_token_s: From then until the first data event, or the whole answer's head.
+        idle_s: Between data events; keep-alive comments do not count.
+        total_s: The whole call: waiting in line, every attempt, the answer.
+    """
+
+    connect_s: float = 10.0
+    first_token_s: float = 120.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not 0 < getattr(self, name) <= 86_400:
+                raise ValueError(f"{name} must be above 0 and at most a day, in seconds")
+
+
+class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[providers.NAME]`.
+
+    Attributes:
+        base_url: Where it listens, up to and without `/chat/completions`.
+        dialect: How it speaks.
+        accent: A vendor's particularities, by name.
+        api_key: `env:NAME` or `file:PATH`; nothing for a server that asks for none.
+        prices: Whose price list applies.
+        models: Names it has; with none it is asked for any name.
+        concurrency: Requests in flight at most, for each model.
+        rpm: Requests in any minute at most, for each model.
+        tpm: Tokens in any minute at most, for each model.
+    """
+
+    base_url: str
+    dialect: Literal["openai"] = "openai"
+    accent: str | None = None
+    api_key: str | None = None
+    prices: str | None = None
+    models: tuple[str, ...] = ()
+    concurrency: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must start with http:// or https://, not {self.base_url!r}")
+        for name in ("concurrency", "rpm", "tpm"):
+            bound = getattr(self, name)
+            if bound is not None and bound < 1:
+                raise ValueError(f"{name} must be at least 1; leave it out for no limit")
+
+
+class AliasSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[models.NAME]`: who may answer when this name is asked for, best first."""
+
+    candidates: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not self.candidates:
+            raise ValueError("candidates must name at least one provider/model")
+
+
+class PriceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[prices."PROVIDER/MODEL"]`: decimal strings per million tokens."""
+
+    input: str
+    output: str
+    cached: str | None = None
+    cache_write: str | None = None
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        for price in (self.input, self.output, self.cached, self.cache_write):
+            if price is not None:
+                price_pico(price)
+
+
+class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[routing]`: the model of each tier."""
+
+    simple: str = DEFAULT_MODEL
+    moderate: str = DEFAULT_MODEL
+    complex: str = DEFAULT_MODEL
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set."""
+
+    streams: Timeout = Timeout()
+    routing: RoutingSettings = RoutingSettings()
+    providers: dict[str, ProviderSettings] = {}
+    models: dict[str, AliasSettings] = {}
+    prices: dict[str, PriceSettings] = {}
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a settings file.
+
+    Raises:
+        SettingsError: The file cannot be read or a key in it cannot be used; the message names
+            the file, the key and what to do.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = tomllib.load(file)
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings {str(path)!r}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{str(path)!r} is no TOML: {error}") from error
+    return read_settings(raw, source=str(path))
+
+
+def read_settings(raw: Mapping[str, Any], *, source: str = "settings") -> Settings:
+    """Turn decoded TOML into settings.
+
+    Raises:
+        SettingsError: A key is unknown or its value cannot be used.
+    """
+    _refuse_unknown(raw, Settings, path="", source=source)
+    try:
+        return msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`").replace("[...]", ".NAME")
+        raise SettingsError(f"{source}: {key + ': ' if key else ''}{what}") from error
+
+
+def resolve_secret(reference: str, environ: Mapping[str, str], *, key: str) -> Secret:
+    """Fetch the secret that a setting names.
+
+    Args:
+        reference: `env:NAME` or `file:PATH`.
+        environ: The environment.
+        key: The setting it stands in, for the message.
+
+    Raises:
+        SettingsError: It is written out instead of named, or what it names is not there.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env" and name:
+        if not environ.get(name, "").strip():
+            raise SettingsError(f"{key} = {reference!r}, but {name} is not set; export {name}=…")
+        return Secret(environ[name])
+    if kind == "file" and name:
+        try:
+            return Secret(Path(name).expanduser().read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{key} = {reference!r} cannot be read: {error}") from error
+    raise SettingsError(f'{key} must name its secret: write "env:NAME" or "file:PATH"')
+
+
+def _refuse_unknown(
+    raw: Mapping[str, Any], struct: type[msgspec.Struct], *, path: str, source: str
+) -> None:
+    known = {field.encode_name: field.type for field in msgspec.structs.fields(struct)}
+    for name, value in raw.items():
+        where = f"{path}.{name}" if path else name
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}"
+            raise SettingsError(f"{source}: unknown key {where!r}; {hint}")
+        inner = known[name]
+        if not isinstance(value, Mapping):
+            continue
+        if get_origin(inner) is dict:
+            for each, table in value.items():
+                if isinstance(table, Mapping):
+                    _refuse_unknown(
+                        table, get_args(inner)[1], path=f"{where}.{each}", source=source
+                    )
+        elif isinstance(inner, type) and issubclass(inner, msgspec.Struct):
+            _refuse_unknown(value, inner, path=where, source=source)
