@@ -159,7 +159,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, tag="tool_call"):
     arguments: str = ""
 
 
-class UsageReport(msgspec.Struct, frozen=True, tag="usage"):
+class UsageUpdate(msgspec.Struct, frozen=True, tag="usage"):
     """The vendor's count so far; a later one replaces an earlier one."""
 
     usage: Usage
@@ -171,7 +171,7 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     reason: Finish
 
 
-ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | UsageReport | Finished
+ChatEvent = TextDelta | ReasoningDelta | ToolCallDelta | UsageUpdate | Finished
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ PICO_PER_TOKEN_AND_UNIT: Final = 10**6
 NANO_MAX: Final = 2**63 - 1
 
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
-_DECIMAL: Final = re.compile(r"-?\d{1,15}(\.\d{1,12})?")
+_DECIMAL: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,12})?")
 
 
 @dataclass(frozen=True, slots=True, order=False)

@@ -21,7 +21,7 @@ from droveway.chat import (
     TextDelta,
     ToolCall,
     ToolCallDelta,
-    UsageReport,
+    UsageUpdate,
 )
 from droveway.dialects.accents import PLAIN, Accent
 from droveway.dialects.usage import read_usage
@@ -207,7 +207,7 @@ class ChunkReader:
             if choice.index == 0:
                 self._read_choice(choice, events)
         if chunk.usage is not None and (usage := read_usage(chunk.usage)) is not None:
-            events.append(UsageReport(usage))
+            events.append(UsageUpdate(usage))
         return events
 
     def _read_choice(self, choice: "_Choice", events: list[ChatEvent]) -> None:
@@ -340,6 +340,20 @@ def _response_format(request: ChatRequest, accent: Accent) -> dict[str, Any]:
         "json_schema": {
             "name": request.output_name,
             "schema": request.output_schema,
-            "strict": True,
+            "strict": _is_closed(request.output_schema or {}),
         },
     }
+
+
+def _is_closed(schema: object) -> bool:
+    """Whether a schema is of the closed kind that strict decoding takes: no optional fields."""
+    if isinstance(schema, Mapping):
+        if "properties" in schema:
+            named = set(schema["properties"])
+            closed = schema.get("additionalProperties") is False
+            if not closed or named != set(schema.get("required", ())):
+                return False
+        return all(map(_is_closed, schema.values()))
+    if isinstance(schema, list):
+        return all(map(_is_closed, schema))
+    return True

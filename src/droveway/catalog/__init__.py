@@ -1,0 +1,1 @@
+"""This room knows what can be bought: models, their limits and their dated prices."""

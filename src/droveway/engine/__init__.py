@@ -1,0 +1,1 @@
+"""The corridor: request in, admit, plan, hold, dispatch, stream out, settle, journal."""

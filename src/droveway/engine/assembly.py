@@ -1,0 +1,152 @@
+"""This file knows how an engine is put together from settings, environment and catalog.
+
+It alone may start the embedded sandbox: where no provider is configured, nothing is left to ask.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from droveway.catalog.pricebook import PriceBook
+from droveway.catalog.pricelists import built_in_book
+from droveway.catalog.providers import BUILT_IN
+from droveway.dialects.accents import accent_named
+from droveway.engine.provider import Provider
+from droveway.errors import SettingsError
+from droveway.routing.plan import Offer
+from droveway.sandbox import Sandbox
+from droveway.settings import ProviderSettings, Secret, Settings, resolve_secret
+from droveway.transport import Origin, parse_url
+
+SANDBOX: Final = "sandbox"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What an engine is made of.
+
+    Attributes:
+        settings: What was set.
+        providers: Who can be asked, in order.
+        book: The price book, own prices included.
+        sandbox: Whether the embedded sandbox is to be started as the only provider.
+    """
+
+    settings: Settings
+    providers: Sequence[Provider]
+    book: PriceBook
+    sandbox: bool
+
+
+def assemble(settings: Settings, environ: Mapping[str, str]) -> Parts:
+    """Find out who can be asked.
+
+    Providers of the settings come first; with none there, the built-in ones whose usual key
+    variable is set; with none of these either, the embedded sandbox.
+
+    Raises:
+        SettingsError: A provider, an alias or a price cannot be used.
+    """
+    providers = [
+        _configured(name, provider, environ) for name, provider in settings.providers.items()
+    ] or [_built_in(name, environ) for name, known in BUILT_IN.items()
+          if environ.get(known.key_variable, "").strip()]  # fmt: skip
+    return Parts(
+        settings=settings,
+        providers=providers,
+        book=book_with_own_prices(settings),
+        sandbox=not providers,
+    )
+
+
+def book_with_own_prices(settings: Settings) -> PriceBook:
+    """Return the price book with the settings' own prices laid over it."""
+    book = built_in_book()
+    for name, own in settings.prices.items():
+        book = book.with_own(
+            name,
+            input=own.input,
+            output=own.output,
+            cached=own.cached,
+            cache_write=own.cache_write,
+            currency=own.currency,
+        )
+    return book
+
+
+def provider_at(
+    base_url: str,
+    key: Secret | None,
+    *,
+    name: str = "remote",
+    limits: ProviderSettings | None = None,
+) -> Provider:
+    """Make a provider of a bare URL; a vendor known by its host keeps its accent and prices.
+
+    Raises:
+        SettingsError: The URL cannot be used.
+    """
+    origin, path = _address(base_url, name)
+    known = next(
+        (each for each in BUILT_IN.values() if parse_url(each.base_url)[0].host == origin.host),
+        None,
+    )
+    return Provider(
+        name=name,
+        origin=origin,
+        path=path,
+        accent=accent_named(known.accent if known else None),
+        key=key,
+        prices=known.prices if known else None,
+        offer=Offer(provider=name, any_model=True),
+        concurrency=limits.concurrency if limits else None,
+        rpm=limits.rpm if limits else None,
+        tpm=limits.tpm if limits else None,
+    )
+
+
+async def embedded_sandbox() -> tuple[Sandbox, Provider]:
+    """Start the sandbox inside this process and return it as a provider that takes any name."""
+    sandbox = Sandbox()
+    await sandbox.start()
+    return sandbox, provider_at(sandbox.base_url, None, name=SANDBOX)
+
+
+def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -> Provider:
+    origin, path = _address(told.base_url, name)
+    key = None
+    if told.api_key is not None:
+        key = resolve_secret(told.api_key, environ, key=f"providers.{name}.api_key")
+    known = BUILT_IN.get(name)
+    models = told.models or (known.models if known else ())
+    return Provider(
+        name=name,
+        origin=origin,
+        path=path,
+        accent=accent_named(told.accent or (known.accent if known else None)),
+        key=key,
+        prices=told.prices or (known.prices if known else None),
+        offer=Offer(provider=name, models=frozenset(models), any_model=not models),
+        concurrency=told.concurrency,
+        rpm=told.rpm,
+        tpm=told.tpm,
+    )
+
+
+def _built_in(name: str, environ: Mapping[str, str]) -> Provider:
+    known = BUILT_IN[name]
+    told = ProviderSettings(
+        base_url=known.base_url,
+        accent=known.accent,
+        api_key=f"env:{known.key_variable}",
+        prices=known.prices,
+        models=known.models,
+    )
+    return _configured(name, told, environ)
+
+
+def _address(base_url: str, name: str) -> tuple[Origin, str]:
+    try:
+        return parse_url(base_url)
+    except ValueError as error:
+        raise SettingsError(f"providers.{name}.base_url: {error}") from error

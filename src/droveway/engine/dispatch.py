@@ -1,0 +1,266 @@
+"""This file knows how a plan becomes an answer: wait in line, send, judge, and once more.
+
+Decisions come from `resilience/` and `routing/`; here, and in `line.py` and `watch.py` which
+serve it, is the only place that waits.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from droveway.chat import Answer, ChatRequest, Usage
+from droveway.clock import Clock
+from droveway.dialects.openai_chat import write_request
+from droveway.engine.attempt import Attempt
+from droveway.engine.bodies import open_body
+from droveway.engine.line import Line
+from droveway.engine.metering import counted_usage, estimate_input
+from droveway.engine.outbox import Outbox, Retrying
+from droveway.engine.provider import Provider
+from droveway.engine.terms import Terms
+from droveway.errors import (
+    APIStatusError,
+    APITimeoutError,
+    CancelledCallError,
+    DeadlineExceededError,
+    DrovewayError,
+    NoAnswerError,
+)
+from droveway.resilience.pacing import Ticket
+from droveway.resilience.retry import RetryBudget, Verdict, judge
+from droveway.routing.plan import Candidate
+from droveway.transport import Pool
+
+OUTPUT_TOKENS_GUESSED: Final = 512
+
+
+@dataclass(slots=True, kw_only=True)
+class Errand:
+    """One call on its way: what is asked, of whom, until when, and what came of it so far.
+
+    Attributes:
+        request: What is asked.
+        plan: Who may answer, best first.
+        terms: What the caller allows.
+        outbox: Where events go; None for a whole answer.
+        output_cap: Our own cap of output tokens, or None.
+        total_at: When the call is over, on the clock's monotonic time.
+        attempts: Every attempt that was sent, in order.
+        answer: The answer, once there is one.
+        error: Why there is none.
+    """
+
+    request: ChatRequest
+    plan: Sequence[Candidate]
+    terms: Terms
+    outbox: Outbox | None
+    output_cap: int | None
+    total_at: float
+    attempts: list[tuple[Candidate, Attempt]] = field(default_factory=list)
+    answer: Answer | None = None
+    error: DrovewayError | None = None
+    dead: set[Candidate] = field(default_factory=set)
+    failures: int = 0
+    first_token_timeouts: int = 0
+
+
+class Dispatch:
+    """Sends errands out, on lines that all callers of an engine share.
+
+    Args:
+        providers: Who can be asked, by name.
+        pool: The connections.
+        clock: Where time and jitter come from.
+        line_of: The line before a candidate.
+    """
+
+    def __init__(
+        self,
+        providers: dict[str, Provider],
+        *,
+        pool: Pool,
+        clock: Clock,
+        line_of: Callable[[Candidate], Line],
+    ) -> None:
+        self._providers = providers
+        self._pool = pool
+        self._clock = clock
+        self._line_of = line_of
+        self._numbers = itertools.count(1)
+        self.budget = RetryBudget()
+
+    async def run(self, errand: Errand) -> None:
+        """Pursue an errand until it has an answer or an error; never raises either."""
+        self.budget.deposit()
+        number = next(self._numbers)
+        candidate: Candidate | None = errand.plan[0]
+        while candidate is not None:
+            try:
+                attempt = await self._attempt(errand, candidate, number)
+            except DeadlineExceededError as error:
+                # Where a vendor's refusal is why it waited, that says more than the deadline.
+                errand.error = errand.attempts[-1][1].error if errand.attempts else error
+                break
+            if attempt.error is None:
+                errand.answer, errand.error = attempt.answer, None
+                return
+            errand.error = attempt.error
+            candidate = await self._next(errand, candidate, attempt)
+        errand.error = _final_error(errand)
+
+    async def _attempt(self, errand: Errand, candidate: Candidate, number: int) -> Attempt:
+        line = self._line_of(candidate)
+        ticket = Ticket(number, _tokens_guessed(errand), self._clock.jitter())
+        await line.enter(ticket, until=errand.total_at)
+        provider = self._providers[candidate.provider]
+        attempt = Attempt(
+            provider,
+            open_body=open_body,
+            streaming=errand.request.stream,
+            outbox=errand.outbox,
+            clock=self._clock,
+            timeout=errand.terms.timeout,
+            total_at=errand.total_at,
+            retry_after_max_s=errand.terms.retry.retry_after_max_s,
+        )
+        attempt.began_good = lambda: line.answered(ticket)
+        errand.attempts.append((candidate, attempt))
+        try:
+            await self._send(errand, candidate, attempt)
+        finally:
+            _come_back(attempt, line, ticket, usage=usage_of(errand.request, attempt))
+        return attempt
+
+    async def _send(self, errand: Errand, candidate: Candidate, attempt: Attempt) -> None:
+        provider = attempt.provider
+        body = write_request(
+            errand.request,
+            model=candidate.model,
+            accent=provider.accent,
+            output_cap=errand.output_cap,
+        )
+        task = asyncio.current_task()
+        assert task is not None
+        attempt.sending = task
+        try:
+            call = await self._pool.send(
+                provider.request(body, streaming=errand.request.stream), attempt
+            )
+            attempt.sent(call)
+            await attempt.ended
+        except asyncio.CancelledError:
+            if not _timed_out(attempt) or task.uncancel() > 0:
+                attempt.give_up()
+                raise
+        except DrovewayError as error:
+            if not attempt.ended.done():
+                attempt.fail(error)
+
+    async def _next(
+        self, errand: Errand, candidate: Candidate, attempt: Attempt
+    ) -> Candidate | None:
+        error = attempt.error
+        assert error is not None
+        if isinstance(error, APITimeoutError) and error.phase == "first_token":
+            errand.first_token_timeouts += 1
+        verdict = judge(
+            error,
+            delivered=attempt.delivered,
+            first_token_timeouts=errand.first_token_timeouts,
+        )
+        if verdict == "final" or len(errand.attempts) >= errand.terms.retry.max_attempts:
+            return None
+        if verdict == "elsewhere":
+            errand.dead.add(candidate)
+        if verdict == "failure" and not self.budget.withdraw():
+            return None
+        chosen = self._choose(errand, candidate, verdict)
+        if chosen is None:
+            return None
+        if verdict == "failure":
+            errand.failures += 1
+            again = chosen == candidate
+            delay = self._backoff_s(errand) if again else 0.0
+        else:
+            now = self._clock.monotonic()
+            delay = self._line_of(chosen).pacer.ready_at(now) - now
+        if self._clock.monotonic() + delay >= errand.total_at:
+            return None
+        if errand.outbox is not None:
+            errand.outbox.put(Retrying(str(error), delay, chosen.provider, chosen.model))
+        if verdict == "failure" and delay > 0:
+            await self._clock.sleep(delay)
+        return chosen
+
+    def _choose(self, errand: Errand, last: Candidate, verdict: Verdict) -> Candidate | None:
+        """Take the first candidate that can go at once; else the one that can go soonest."""
+        alive = [candidate for candidate in errand.plan if candidate not in errand.dead]
+        if not alive:
+            return None
+        if verdict == "failure":
+            after = alive[alive.index(last) + 1 :] + alive[: alive.index(last) + 1]
+            return after[0]
+        now = self._clock.monotonic()
+        return min(alive, key=lambda each: self._line_of(each).pacer.ready_at(now))
+
+    def _backoff_s(self, errand: Errand) -> float:
+        return errand.terms.retry.backoff_s(errand.failures, self._clock.jitter())
+
+
+def _come_back(attempt: Attempt, line: Line, ticket: Ticket, *, usage: Usage | None) -> None:
+    """Leave the line's flight: refused, or back with what was used."""
+    error = attempt.error
+    if isinstance(error, APIStatusError) and not attempt.delivered:
+        verdict = judge(error, delivered=False, first_token_timeouts=0)
+        if verdict == "refusal":
+            line.refused(ticket, retry_after_s=error.retry_after_s)
+            return
+    line.returned(ticket, tokens=usage.input_total + usage.output if usage else None)
+
+
+def usage_of(request: ChatRequest, attempt: Attempt) -> Usage | None:
+    """Return what an attempt used: the vendor's count, else ours, else None for nothing.
+
+    An attempt that delivered nothing and failed has used nothing that anybody could count.
+    """
+    if attempt.answer is not None:
+        return attempt.answer.usage or counted_usage(request, attempt.answer)
+    if not attempt.delivered:
+        return None
+    partial = attempt.meter.answer(model=None, id=None)
+    return partial.usage or counted_usage(request, partial)
+
+
+def _tokens_guessed(errand: Errand) -> int:
+    request = errand.request
+    output = request.max_tokens or errand.output_cap or OUTPUT_TOKENS_GUESSED
+    return estimate_input(request) + output
+
+
+def _timed_out(attempt: Attempt) -> bool:
+    return attempt.sending is not None and isinstance(attempt.error, APITimeoutError)
+
+
+def _final_error(errand: Errand) -> DrovewayError:
+    error = errand.error
+    assert error is not None
+    attempts = len(errand.attempts)
+    errors = [attempt.error for _, attempt in errand.attempts if attempt.error is not None]
+    tried = {candidate for candidate, _ in errand.attempts}
+    delivered = any(attempt.delivered for _, attempt in errand.attempts)
+    last_word = isinstance(error, CancelledCallError) or delivered
+    if len(tried) > 1 and not last_word and _all_upstream(errors):
+        names = ", ".join(f"{each.provider}/{each.model}" for each in errand.plan)
+        error = NoAnswerError(
+            f"none of {names} gave an answer in {attempts} attempts; the last one: {error}",
+            errors=errors,
+        )
+    error.attempts = attempts
+    return error
+
+
+def _all_upstream(errors: Sequence[DrovewayError]) -> bool:
+    # Only then does no single one of them speak for all.
+    return all(judge(error, delivered=False, first_token_timeouts=0) != "final" for error in errors)

@@ -1,0 +1,228 @@
+"""This file knows the engine: the one door to the corridor, for every face."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from droveway.catalog.models import limits
+from droveway.chat import Answer, ChatRequest
+from droveway.clock import Clock, SystemClock
+from droveway.engine.assembly import (
+    Parts,
+    assemble,
+    book_with_own_prices,
+    embedded_sandbox,
+    provider_at,
+)
+from droveway.engine.dispatch import Dispatch
+from droveway.engine.exchange import Exchange
+from droveway.engine.journal import Journal
+from droveway.engine.line import Line
+from droveway.engine.outbox import StreamEvent
+from droveway.engine.provider import Provider
+from droveway.engine.records import Row
+from droveway.engine.settling import Ledger, NoLedger
+from droveway.engine.terms import Terms
+from droveway.errors import CancelledCallError, SettingsError
+from droveway.resilience.pacing import Pacer
+from droveway.routing.plan import Candidate, plan
+from droveway.routing.tiers import TIERS, tier_of
+from droveway.sandbox import Sandbox
+from droveway.settings import Secret, Settings, load_settings
+from droveway.transport import Pool, ProxyRules
+
+LOG: Final = logging.getLogger("droveway")
+
+
+class Engine:
+    """Runs requests through the corridor, on lines and connections that all callers share.
+
+    It binds itself to the event loop in which it is first used, and belongs to that loop.
+
+    Args:
+        settings: What was set; nothing takes providers from the environment, or the sandbox.
+        environ: Where keys and proxies are looked up; the process's own by default.
+        clock: Where time and jitter come from.
+        ledger: Who must agree to every cost.
+        providers: Who can be asked, instead of the settings' providers.
+
+    Raises:
+        SettingsError: The settings cannot be used.
+    """
+
+    currency: Final = "USD"
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        environ: Mapping[str, str] | None = None,
+        clock: Clock | None = None,
+        ledger: Ledger | None = None,
+        providers: list[Provider] | None = None,
+    ) -> None:
+        told = settings or Settings()
+        self._environ = os.environ if environ is None else environ
+        self._parts = (
+            assemble(told, self._environ)
+            if providers is None
+            else Parts(
+                settings=told,
+                providers=providers,
+                book=book_with_own_prices(told),
+                sandbox=False,
+            )
+        )
+        self.settings = self._parts.settings
+        self.book = self._parts.book
+        self.clock: Clock = clock or SystemClock()
+        self.ledger: Ledger = ledger or NoLedger()
+        self.journal = Journal()
+        self.providers: dict[str, Provider] = {each.name: each for each in self._parts.providers}
+        self.pool = Pool(clock=self.clock, proxy=ProxyRules.from_environment(self._environ))
+        self.dispatch = Dispatch(
+            self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
+        )
+        self.sandbox: Sandbox | None = None
+        self._lines: dict[Candidate, Line] = {}
+        self._open: set[Exchange] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready: asyncio.Lock | None = None
+        self._closed = False
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Make an engine of a settings file.
+
+        Raises:
+            SettingsError: The file cannot be used.
+        """
+        return cls(load_settings(Path(path)))
+
+    @classmethod
+    def at(cls, base_url: str, api_key: str | None = None, *, clock: Clock | None = None) -> Self:
+        """Make an engine that asks one URL: a vendor, a gateway, or any compatible server.
+
+        Raises:
+            SettingsError: The URL or the key cannot be used.
+        """
+        key = Secret(api_key) if api_key and api_key.strip() else None
+        return cls(providers=[provider_at(base_url, key)], clock=clock)
+
+    async def __aenter__(self) -> Self:
+        await self._bind()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def chat(self, request: ChatRequest, terms: Terms | None = None) -> tuple[Answer, Row]:
+        """Get a whole answer, and the row that was written about it.
+
+        Raises:
+            DrovewayError: There is no answer; the error says whose fault that is.
+        """
+        exchange = await self.begin(request, terms)
+        try:
+            await asyncio.shield(exchange.task)
+        except asyncio.CancelledError:
+            exchange.give_up()
+            raise
+        if exchange.error is not None:
+            raise exchange.error
+        assert exchange.answer is not None, "a settled exchange has an answer or an error"
+        assert exchange.row is not None, "a settled exchange has its row"
+        return exchange.answer, exchange.row
+
+    async def begin(self, request: ChatRequest, terms: Terms | None = None) -> Exchange:
+        """Send a request into the corridor and return at once; for streams and for gateways."""
+        await self._bind()
+        exchange = Exchange(self, request, terms or Terms(timeout=self.settings.streams))
+        self._open.add(exchange)
+        exchange.task.add_done_callback(lambda _: self._open.discard(exchange))
+        return exchange
+
+    async def events(self, exchange: Exchange) -> AsyncIterator[StreamEvent]:
+        """Iterate over the events of a stream; abandoning it gives the request up."""
+        try:
+            while (event := await exchange.outbox.take()) is not None:
+                yield event
+        finally:
+            exchange.give_up()
+
+    def admit(self) -> None:
+        """Let a request in.
+
+        Raises:
+            CancelledCallError: The engine is closed.
+        """
+        if self._closed:
+            raise CancelledCallError("the engine is closed; make a new one")
+
+    def plan(self, asked: str) -> tuple[Candidate, ...]:
+        """Return who may answer, best first."""
+        return plan(
+            asked,
+            offers=[provider.offer for provider in self.providers.values()],
+            aliases={name: alias.candidates for name, alias in self.settings.models.items()},
+        )
+
+    def model_for(self, request: ChatRequest) -> str:
+        """Return the model a request asks for, with "auto" and tier names looked up."""
+        if request.model != "auto" and request.model not in TIERS:
+            return request.model
+        tier: str = getattr(self.settings.routing, tier_of(request.messages, request.model))
+        return tier
+
+    def line_of(self, candidate: Candidate) -> Line:
+        """Return the one line before a provider's account and model."""
+        line = self._lines.get(candidate)
+        if line is None:
+            provider = self.providers[candidate.provider]
+            ceiling = limits(provider.prices, candidate.model).concurrency
+            pacer = Pacer(
+                concurrency=provider.concurrency or ceiling, rpm=provider.rpm, tpm=provider.tpm
+            )
+            name = f"{candidate.provider}/{candidate.model}"
+            line = self._lines[candidate] = Line(pacer, self.clock, name=name)
+        return line
+
+    def report(self, request_id: str, error: Exception) -> None:
+        """Record a failure of our own, with its trace; the request id finds it."""
+        LOG.error("request %s failed inside the engine", request_id, exc_info=error)
+
+    async def aclose(self) -> None:
+        """Give up what is open, wait until it is settled, and close every connection."""
+        self._closed = True
+        for exchange in list(self._open):
+            exchange.give_up()
+        await asyncio.gather(*(exchange.task for exchange in self._open), return_exceptions=True)
+        await self.pool.aclose()
+        if self.sandbox is not None:
+            await self.sandbox.close()
+
+    async def _bind(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop, self._ready = loop, asyncio.Lock()
+        if self._loop is not loop:
+            raise SettingsError(
+                "this engine belongs to another event loop; make one engine for each loop, or "
+                "use the synchronous Agent"
+            )
+        if not self._parts.sandbox or self.providers:
+            return
+        assert self._ready is not None, "set together with the loop"
+        async with self._ready:
+            if not self.providers:
+                self.sandbox, provider = await embedded_sandbox()
+                self.providers[provider.name] = provider

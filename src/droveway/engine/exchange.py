@@ -1,0 +1,179 @@
+"""This file knows the corridor, and is the first one to read.
+
+    request in → admit → plan (who may answer) → hold (money) → dispatch (pace, send, retry)
+    → stream out → settle + journal
+
+Planning is pure and free, and comes before the hold because the hold must cover the dearest
+candidate. Nothing is sent before the hold is taken. The whole corridor runs in a task that the
+engine owns: the caller only reads from an outbox, and going away is a signal, not a cancellation
+of the steps that touch money. So a caller may be cancelled once or twice at any moment and no
+hold stays open: while the hold is being taken the signal waits until it is there and can be
+given back, while an answer is on its way the attempt is given up and its connection closed, and
+a settlement always runs to its end.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from droveway.chat import Answer, ChatRequest
+from droveway.dialects.ending import Outcome
+from droveway.engine.dispatch import Errand
+from droveway.engine.outbox import Outbox
+from droveway.engine.pricing import attempt_entry, bound_of
+from droveway.engine.records import AttemptEntry, Row
+from droveway.engine.settling import Bill, Hold, Ledger
+from droveway.engine.terms import Terms
+from droveway.errors import CancelledCallError, DrovewayError
+from droveway.routing.plan import Candidate
+
+if TYPE_CHECKING:
+    from droveway.engine.engine import Engine
+
+
+class Exchange:
+    """One request on its way through the corridor.
+
+    Args:
+        engine: Whose corridor it is.
+        request: What is asked.
+        terms: What the caller allows.
+
+    Attributes:
+        id: Our id of the request.
+        outbox: Where the events of a stream come out; closed when all is settled.
+        answer: The answer, once all is settled.
+        error: Why there is none.
+        row: The journal's row, once all is settled.
+        on_row: Told the row when it is written.
+    """
+
+    def __init__(self, engine: "Engine", request: ChatRequest, terms: Terms) -> None:
+        self.id = f"req_{secrets.token_hex(12)}"
+        self.outbox = Outbox()
+        self.answer: Answer | None = None
+        self.error: DrovewayError | None = None
+        self.row: Row | None = None
+        self.on_row: Callable[[Row], None] | None = None
+        self._engine = engine
+        self._request = request
+        self._terms = terms
+        self._gone = False
+        self._errand: Errand | None = None
+        self._entries: list[AttemptEntry] = []
+        self._first_token_at: float | None = None
+        self._at = engine.clock.now()
+        self._began = engine.clock.monotonic()
+        self.task = asyncio.get_running_loop().create_task(self._run(), name=self.id)
+
+    def give_up(self) -> None:
+        """Signal that the caller is gone; what must still be done is done without them."""
+        if self._gone or self.task.done():
+            return
+        self._gone = True
+        if self._errand is not None:
+            self.task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._corridor()
+        except DrovewayError as error:
+            self.error = error
+        except Exception as error:  # noqa: BLE001 - the settling task is a door: it records
+            self._engine.report(self.id, error)
+            self.error = DrovewayError(
+                f"the engine failed inside ({type(error).__name__}: {error})"
+            )
+        finally:
+            self.row = self._write_row()
+            self._engine.journal.append(self.row)
+            if self.on_row is not None:
+                self.on_row(self.row)
+            self.outbox.close(self.error)
+
+    async def _corridor(self) -> None:
+        self._engine.admit()
+        plan = self._engine.plan(self._engine.model_for(self._request))
+        holds = await self._hold(plan)
+        try:
+            if not self._gone:
+                await self._dispatch(plan, holds)
+        finally:
+            await self._settle(holds)
+
+    async def _hold(self, plan: Sequence[Candidate]) -> list[tuple[Ledger, Hold]]:
+        ledgers = (self._engine.ledger, *self._terms.ledgers)
+        money_decides = any(ledger.money_decides for ledger in ledgers)
+        bound = bound_of(self._engine, self._request, plan=plan, money_decides=money_decides)
+        holds: list[tuple[Ledger, Hold]] = []
+        try:
+            for ledger in ledgers:
+                holds.append((ledger, await ledger.hold(bound)))  # noqa: PERF401 - each may refuse
+        except BaseException:
+            for ledger, hold in holds:
+                await ledger.release(hold)
+            raise
+        return holds
+
+    async def _dispatch(self, plan: Sequence[Candidate], holds: list[tuple[Ledger, Hold]]) -> None:
+        caps = [hold.output_cap for _, hold in holds if hold.output_cap is not None]
+        self._errand = Errand(
+            request=self._request,
+            plan=plan,
+            terms=self._terms,
+            outbox=self.outbox if self._request.stream else None,
+            output_cap=min(caps, default=None),
+            total_at=self._began + self._terms.timeout.total_s,
+        )
+        errand = self._errand
+        try:
+            await self._engine.dispatch.run(errand)
+        except asyncio.CancelledError:
+            # Only `give_up` cancels this task, and only between these two lines.
+            assert self._gone, "nobody but give_up cancels the corridor"
+            errand.answer = None
+        finally:
+            self._errand = None
+        if errand.attempts:
+            self._first_token_at = errand.attempts[-1][1].first_token_at
+        self._entries = [
+            attempt_entry(self._engine, self._request, candidate=candidate, attempt=attempt)
+            for candidate, attempt in errand.attempts
+        ]
+        self.answer, self.error = errand.answer, errand.error
+
+    async def _settle(self, holds: list[tuple[Ledger, Hold]]) -> None:
+        last = self._entries[-1] if self._entries else None
+        for ledger, hold in holds:
+            if last is None or last.usage is None:
+                await ledger.release(hold)
+            else:
+                await ledger.settle(hold, Bill(cost=last.cost, usage=last.usage))
+
+    def _write_row(self) -> Row:
+        if self.answer is None and self._gone:
+            self.error = CancelledCallError(
+                "the caller went away before the answer was whole", attempts=len(self._entries)
+            )
+        outcome: Outcome = "completed"
+        if self.answer is None:
+            outcome = "cancelled" if isinstance(self.error, CancelledCallError) else "failed"
+        last = self._entries[-1] if self._entries else None
+        clock = self._engine.clock
+        first_token_at = self._first_token_at
+        return Row(
+            id=self.id,
+            at=self._at,
+            asked=self._request.model,
+            served=self.answer.model if self.answer is not None else None,
+            outcome=outcome,
+            code=None if self.error is None else self.error.code,
+            usage=None if last is None else last.usage,
+            cost=None if last is None else last.cost,
+            price_row=None if last is None else last.price_row,
+            attempts=tuple(self._entries),
+            first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
+            total_ms=(clock.monotonic() - self._began) * 1e3,
+            tags=self._terms.tags,
+        )

@@ -1,0 +1,27 @@
+"""This file knows the journal of a process: the last rows, and what they sum up to."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from droveway.engine.records import Row
+
+ROWS_KEPT: Final = 10_000
+
+
+class Journal:
+    """Keeps the last rows in memory and tells every new one to whoever listens.
+
+    Args:
+        rows_kept: How many rows are kept; older ones are let go.
+    """
+
+    def __init__(self, *, rows_kept: int = ROWS_KEPT) -> None:
+        self.rows: deque[Row] = deque(maxlen=rows_kept)
+        self.listeners: list[Callable[[Row], None]] = []
+
+    def append(self, row: Row) -> None:
+        """Write a row down; it is final."""
+        self.rows.append(row)
+        for listener in self.listeners:
+            listener(row)

@@ -1,0 +1,97 @@
+"""This file knows how events get from a vendor's socket to the caller, and how they are bounded."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from droveway.chat import ChatEvent
+from droveway.errors import DrovewayError
+
+BYTES_MAX: Final = 256 * 1024
+
+
+class Retrying(msgspec.Struct, frozen=True, tag="retrying"):
+    """An attempt failed before anything of it was delivered, and another one follows.
+
+    Attributes:
+        reason: What went wrong, in one line.
+        delay_s: How long the next attempt waits, as far as is known.
+        provider: Who is asked next.
+        model: And for which model.
+    """
+
+    reason: str
+    delay_s: float
+    provider: str
+    model: str
+
+
+StreamEvent = ChatEvent | Retrying
+
+
+class Outbox:
+    """A bounded buffer between one writer, the attempt, and one reader, the caller.
+
+    The writer never waits: it is told that the box is full and stops reading its socket.
+
+    Args:
+        bytes_max: Bytes of vendor data above which the writer shall pause.
+    """
+
+    __slots__ = ("_bytes_max", "_end", "_events", "_size", "_waiter", "closed", "on_room")
+
+    def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._events: deque[tuple[StreamEvent, int]] = deque()
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._end: DrovewayError | None = None
+        self.closed = False
+        self.on_room: Callable[[], None] | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the writer shall pause until `on_room` is called."""
+        return self._size > self._bytes_max
+
+    def put(self, event: StreamEvent, size: int = 0) -> None:
+        """Add an event that took so many bytes on the wire."""
+        self._events.append((event, size))
+        self._size += size
+        self._wake()
+
+    def close(self, error: DrovewayError | None = None) -> None:
+        """Say that nothing more comes; an error is raised to the reader after the last event."""
+        self.closed = True
+        self._end = error
+        self._wake()
+
+    async def take(self) -> StreamEvent | None:
+        """Return the next event, or None after the last one.
+
+        Raises:
+            DrovewayError: What the box was closed with.
+        """
+        while not self._events:
+            if self.closed:
+                if self._end is not None:
+                    raise self._end
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        event, size = self._events.popleft()
+        was_full = self.full
+        self._size -= size
+        if was_full and not self.full and self.on_room is not None:
+            self.on_room()
+        return event
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,113 @@
+"""This file knows what a call can cost at most, and what an attempt did cost."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from droveway.catalog.models import limits
+from droveway.catalog.pricebook import PriceRow, price, price_bound
+from droveway.chat import ChatRequest, Usage
+from droveway.dialects.openai_chat import write_request
+from droveway.engine.attempt import Attempt
+from droveway.engine.dispatch import usage_of
+from droveway.engine.records import AttemptEntry
+from droveway.engine.settling import Bound
+from droveway.errors import CancelledCallError, UnpricedModelError
+from droveway.routing.plan import Candidate
+
+if TYPE_CHECKING:
+    from droveway.engine.engine import Engine
+
+# Where the catalog does not know how much a model can write.
+OUTPUT_MAX_UNKNOWN: Final = 32_768
+
+
+def bound_of(
+    engine: "Engine", request: ChatRequest, *, plan: Sequence[Candidate], money_decides: bool
+) -> Bound | None:
+    """Return the most that a call can cost, at the dearest candidate of its plan.
+
+    The input is bounded by the bytes of the request body: a token of text covers a byte at least.
+
+    Returns:
+        The bound; None where no money decides, so that the hot path pays nothing for it.
+
+    Raises:
+        UnpricedModelError: Money decides and a candidate has no price.
+    """
+    if not money_decides:
+        return None
+    now = engine.clock.now()
+    bounds = [_candidate_bound(engine, request, candidate=each, at=now) for each in plan]
+    return max(bounds, key=_worst_case)
+
+
+def attempt_entry(
+    engine: "Engine", request: ChatRequest, *, candidate: Candidate, attempt: Attempt
+) -> AttemptEntry:
+    """Write down one attempt, priced by the row that was in force when it started."""
+    usage = usage_of(request, attempt)
+    row = (
+        None if usage is None else price_row(engine, candidate, at=attempt.started_at, usage=usage)
+    )
+    error = attempt.error
+    gone = isinstance(error, CancelledCallError)
+    first = attempt.first_token_at
+    return AttemptEntry(
+        provider=candidate.provider,
+        model=candidate.model,
+        at=attempt.started_at,
+        outcome="completed" if error is None else "cancelled" if gone else "failed",
+        code=None if error is None else error.code,
+        status=attempt.status,
+        usage=usage,
+        cost=None if usage is None or row is None else price(usage, row),
+        price_row=None if row is None else row.id,
+        first_token_ms=None if first is None else (first - attempt.started) * 1e3,
+        total_ms=(engine.clock.monotonic() - attempt.started) * 1e3,
+    )
+
+
+def price_row(
+    engine: "Engine", candidate: Candidate, *, at: datetime, usage: Usage
+) -> PriceRow | None:
+    """Return the row for an attempt; None when the model is unpriced, which is never 0."""
+    try:
+        return engine.book.lookup(
+            provider=candidate.provider,
+            prices=engine.providers[candidate.provider].prices,
+            model=candidate.model,
+            at=at,
+            currency=engine.currency,
+            input_tokens=usage.input_total,
+        )
+    except UnpricedModelError:
+        return None
+
+
+def _candidate_bound(
+    engine: "Engine", request: ChatRequest, *, candidate: Candidate, at: datetime
+) -> Bound:
+    provider = engine.providers[candidate.provider]
+    body = write_request(request, model=candidate.model, accent=provider.accent)
+    row = engine.book.lookup(
+        provider=provider.name,
+        prices=provider.prices,
+        model=candidate.model,
+        at=at,
+        currency=engine.currency,
+        input_tokens=len(body),
+    )
+    known = limits(provider.prices or row.vendor, candidate.model)
+    return Bound(
+        input_tokens=len(body),
+        input_cost=price_bound(len(body), 0, row),
+        output_pico=row.output,
+        output_cap=request.max_tokens,
+        output_max=known.output_tokens_max or OUTPUT_MAX_UNKNOWN,
+    )
+
+
+def _worst_case(bound: Bound) -> int:
+    output = bound.output_cap if bound.output_cap is not None else bound.output_max
+    return bound.cost(output).nano

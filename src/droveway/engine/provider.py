@@ -1,0 +1,137 @@
+"""This file knows a provider at run time: where it is, what it is sent, and how it is told off."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from droveway.dialects.accents import Accent
+from droveway.dialects.openai_chat import PATH, error_message
+from droveway.errors import (
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    DrovewayError,
+    InsufficientBalanceError,
+    InternalServerError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+    UnprocessableEntityError,
+)
+from droveway.resilience.retry_after import retry_after_s
+from droveway.routing.plan import Offer
+from droveway.settings import Secret
+from droveway.transport import Origin, Request
+
+_CALLER_ERRORS: Final[Mapping[int, type[BadRequestError]]] = {
+    400: BadRequestError,
+    413: RequestTooLargeError,
+    422: UnprocessableEntityError,
+}
+_VENDOR_ERRORS: Final[Mapping[int, type[APIStatusError]]] = {
+    401: AuthenticationError,
+    402: InsufficientBalanceError,
+    403: PermissionDeniedError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+_ADVICE: Final[Mapping[int, str]] = {
+    401: "check the key of this provider",
+    402: "top up the account at this provider",
+    403: "ask the provider what this account may do",
+    404: "check base_url and the model's name",
+    429: "send less, or wait",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A vendor account that can be asked.
+
+    Attributes:
+        name: Name in the settings.
+        origin: Where it listens.
+        path: Path before the dialect's own.
+        accent: How it differs within its dialect.
+        key: Its key, where it has one.
+        prices: Whose price list applies.
+        offer: What it has.
+        concurrency: Bound of requests in flight for each model; None asks the catalog.
+        rpm: Bound of requests a minute for each model.
+        tpm: Bound of tokens a minute for each model.
+    """
+
+    name: str
+    origin: Origin
+    path: str
+    accent: Accent
+    key: Secret | None
+    prices: str | None
+    offer: Offer
+    concurrency: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    headers: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        headers = [("content-type", "application/json"), ("user-agent", "droveway")]
+        if self.key is not None:
+            headers.append(("authorization", f"Bearer {self.key.reveal()}"))
+        object.__setattr__(self, "headers", tuple(headers))
+
+    def request(self, body: bytes, *, streaming: bool) -> Request:
+        """Address a body to this provider."""
+        accept = "text/event-stream" if streaming else "application/json"
+        return Request(
+            method="POST",
+            origin=self.origin,
+            path=self.path + PATH,
+            headers=(*self.headers, ("accept", accept)),
+            body=body,
+        )
+
+    def redact(self, text: str) -> str:
+        """Take our key out of a text that a vendor sent back."""
+        return text if self.key is None else text.replace(self.key.reveal(), "***")
+
+    def status_error(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes | object,
+        *,
+        now: datetime,
+        retry_after_max_s: float,
+    ) -> DrovewayError:
+        """Turn a vendor's refusal into its typed error.
+
+        The status decides, never the words: DeepSeek's 402 calls itself `invalid_request_error`.
+
+        Args:
+            status: HTTP status; of an error inside a stream, the one it stands for.
+            headers: Names in lower case.
+            body: The error body.
+            now: The wall clock, UTC; for a Retry-After date.
+            retry_after_max_s: What a longer wait is cut to.
+        """
+        said = self.redact(error_message(body)) or "no reason given"
+        message = f"{self.name} answered {status}: {said}"
+        if status in _ADVICE:
+            message = f"{message}; {_ADVICE[status]}"
+        if status == 404:
+            return NotFoundError(message, status_code=status)
+        if status in _CALLER_ERRORS:
+            return _CALLER_ERRORS[status](message, status_code=status)
+        default = InternalServerError if status >= 500 else APIStatusError
+        error = _VENDOR_ERRORS.get(status, default)(
+            message,
+            status_code=status,
+            provider=self.name,
+            request_id=headers.get("x-request-id"),
+        )
+        error.retry_after_s = retry_after_s(headers, now=now, max_s=retry_after_max_s)
+        return error

@@ -1,0 +1,72 @@
+"""This file knows what is written down about a request: one row, and one entry per attempt."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from droveway.chat import Usage
+from droveway.dialects.ending import Outcome
+from droveway.money import Money
+
+
+class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that was sent to a vendor.
+
+    Attributes:
+        provider: Name in the settings.
+        model: The vendor's name of the model.
+        at: When it started, UTC; decides the price row.
+        outcome: How it ended.
+        code: The error's code; None when it completed.
+        status: The vendor's HTTP status; None when there was none.
+        usage: Tokens, where any were produced.
+        cost: What the vendor asks for it; None when it is not known.
+        first_token_ms: From the attempt's start to the first data event; None without one.
+        total_ms: The whole attempt.
+    """
+
+    provider: str
+    model: str
+    at: datetime
+    outcome: Outcome
+    code: str | None = None
+    status: int | None = None
+    usage: Usage | None = None
+    cost: Money | None = None
+    price_row: str | None = None
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One request, from the door to its settlement.
+
+    Attributes:
+        id: Our id of the request.
+        at: When it came in, UTC.
+        asked: The model that was asked for.
+        served: The model the vendor says has answered.
+        outcome: Exactly one of completed, failed, cancelled.
+        code: The error's code; None when it completed.
+        usage: Tokens of the attempt that answered, or of what it delivered.
+        cost: What they cost; None when the model is unpriced.
+        attempts: Every request that was sent, the last one being the one that counts.
+        first_token_ms: From the door to the first data event.
+        total_ms: From the door to the end.
+        tags: Free words: agent, role and what the caller gave.
+    """
+
+    id: str
+    at: datetime
+    asked: str
+    served: str | None = None
+    outcome: Outcome
+    code: str | None = None
+    usage: Usage | None = None
+    cost: Money | None = None
+    price_row: str | None = None
+    attempts: tuple[AttemptEntry, ...] = ()
+    first_token_ms: float | None = None
+    total_ms: float = 0.0
+    tags: Mapping[str, str] = {}

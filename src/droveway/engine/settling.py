@@ -1,0 +1,178 @@
+"""This file knows the two money steps of the corridor: a hold before, a settlement after.
+
+A `Ledger` agrees to the largest cost a call can have before it is sent and learns the true cost
+afterwards. `NoLedger` agrees to everything; `Allowance` bounds what an agent or a run may spend.
+"""
+
+from typing import Final, Protocol
+
+import msgspec
+
+from droveway.chat import Usage
+from droveway.errors import LimitExceededError
+from droveway.money import Money
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a call can cost.
+
+    Attributes:
+        input_tokens: Upper bound of the input.
+        input_cost: Its cost at the dearest candidate's dearest input class.
+        output_pico: Price of one output token there, in pico-units.
+        output_cap: The caller's own cap of output tokens; None where the caller set none.
+        output_max: What the models can write at most.
+    """
+
+    input_tokens: int
+    input_cost: Money
+    output_pico: int
+    output_cap: int | None
+    output_max: int
+
+    def cost(self, output_tokens: int) -> Money:
+        """Return the cost with so many output tokens."""
+        written = Money.from_pico(self.output_pico * output_tokens, self.input_cost.currency)
+        return self.input_cost + written
+
+
+class Hold(msgspec.Struct, frozen=True, kw_only=True):
+    """What was set aside for one call.
+
+    Attributes:
+        amount: The amount; None where no money decides.
+        output_cap: The cap of output tokens that this hold is good for; None for no cap of ours.
+    """
+
+    amount: Money | None = None
+    output_cap: int | None = None
+
+
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call came to.
+
+    Attributes:
+        cost: Its true cost; None when unpriced.
+        usage: Its tokens; None when nothing was produced.
+    """
+
+    cost: Money | None = None
+    usage: Usage | None = None
+
+
+class Ledger(Protocol):
+    """Whoever must agree before money is spent."""
+
+    @property
+    def money_decides(self) -> bool:
+        """Whether an unpriced model is refused here."""
+
+    async def hold(self, bound: Bound | None) -> Hold:
+        """Set the largest cost aside; there is a bound wherever money decides.
+
+        Raises:
+            CallerError: There is no room for it; nothing was set aside.
+        """
+
+    async def settle(self, hold: Hold, bill: Bill) -> None:
+        """Replace a hold by the true cost; once for each hold."""
+
+    async def release(self, hold: Hold) -> None:
+        """Give a hold back: nothing was produced, or nobody waits for it any more."""
+
+
+class NoLedger:
+    """Agrees to everything; the vendor's account is the caller's own."""
+
+    money_decides = False
+
+    async def hold(self, bound: Bound | None) -> Hold:  # noqa: ARG002 - agrees whatever the bound
+        """Set nothing aside."""
+        return Hold()
+
+    async def settle(self, hold: Hold, bill: Bill) -> None:
+        """Note nothing."""
+
+    async def release(self, hold: Hold) -> None:
+        """Give nothing back."""
+
+
+OUTPUT_TOKENS_MIN: Final = 1_024
+# An uncapped call may take a quarter of what is left, so that several at once are all served.
+SHARE_OF_REST: Final = 4
+
+
+class Allowance:
+    """Bounds the money and the requests of an agent, a call or a whole run, exactly.
+
+    Args:
+        max_cost: What may be spent at most; None for no bound.
+        max_requests: Calls that may be made at most; None for no bound.
+
+    Attributes:
+        spent: What was spent so far; None until something was.
+        requests: Calls that were made or are on their way.
+    """
+
+    def __init__(self, *, max_cost: Money | None = None, max_requests: int | None = None) -> None:
+        self.max_cost = max_cost
+        self.max_requests = max_requests
+        self.requests = 0
+        self.spent = Money.zero(max_cost.currency) if max_cost is not None else None
+        self._held = self.spent
+
+    @property
+    def money_decides(self) -> bool:
+        """Whether a cost is bounded, so that an unpriced model is refused."""
+        return self.max_cost is not None
+
+    async def hold(self, bound: Bound | None) -> Hold:
+        """Set a call's largest cost aside.
+
+        Raises:
+            LimitExceededError: The call does not fit in what is left.
+        """
+        if self.max_requests is not None and self.requests >= self.max_requests:
+            raise LimitExceededError(
+                f"all {self.max_requests} requests of max_requests are used; allow more"
+            )
+        hold = self._hold_money(bound)
+        self.requests += 1
+        return hold
+
+    async def settle(self, hold: Hold, bill: Bill) -> None:
+        """Replace a hold by the true cost."""
+        self._unhold(hold)
+        if self.spent is not None and bill.cost is not None:
+            self.spent += bill.cost
+
+    async def release(self, hold: Hold) -> None:
+        """Give a hold back; a request that was never answered still counts as one."""
+        self._unhold(hold)
+
+    def _hold_money(self, bound: Bound | None) -> Hold:
+        if self.max_cost is None or self.spent is None or self._held is None:
+            return Hold()
+        assert bound is not None, "where money decides there is a bound"
+        left = self.max_cost - self.spent - self._held
+        cap = bound.output_cap if bound.output_cap is not None else _affordable(bound, left)
+        amount = bound.cost(cap)
+        if left < amount:
+            raise LimitExceededError(
+                f"max_cost {self.max_cost} leaves {left}, and this call may cost {amount} with "
+                f"{bound.input_tokens} tokens in and {cap} out; raise max_cost or set max_tokens"
+            )
+        self._held += amount
+        return Hold(amount=amount, output_cap=None if bound.output_cap is not None else cap)
+
+    def _unhold(self, hold: Hold) -> None:
+        if hold.amount is not None and self._held is not None:
+            self._held -= hold.amount
+
+
+def _affordable(bound: Bound, left: Money) -> int:
+    """Return the cap of an uncapped call: a quarter of what is left, 1,024 tokens at least."""
+    if not bound.output_pico:
+        return bound.output_max
+    rest = max(0, left.nano // SHARE_OF_REST - bound.input_cost.nano)
+    return min(bound.output_max, max(OUTPUT_TOKENS_MIN, rest * 1_000 // bound.output_pico))

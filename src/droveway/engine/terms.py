@@ -1,0 +1,25 @@
+"""This file knows what a caller allows one call: time, retries, money, and what it is for."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from droveway.engine.settling import Ledger
+from droveway.resilience.retry import RetryPolicy
+from droveway.settings import Timeout
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """The terms of one call.
+
+    Attributes:
+        timeout: The four clocks.
+        retry: How often and how patiently it is tried again.
+        ledgers: Who must agree to the cost before anything is sent, besides the engine's own.
+        tags: Free words for the journal: agent, role.
+    """
+
+    timeout: Timeout = Timeout()
+    retry: RetryPolicy = RetryPolicy()
+    ledgers: tuple[Ledger, ...] = ()
+    tags: Mapping[str, str] = {}
