@@ -196,6 +196,11 @@ class Engine:
             line = self._lines[candidate] = Line(pacer, self.clock, name=name)
         return line
 
+    @property
+    def open_exchanges(self) -> int:
+        """How many requests are on their way or being settled."""
+        return len(self._open)
+
     def report(self, request_id: str, error: Exception) -> None:
         """Record a failure of our own, with its trace; the request id finds it."""
         LOG.error("request %s failed inside the engine", request_id, exc_info=error)

@@ -57,6 +57,16 @@ class Outbox:
         """Whether the writer shall pause until `on_room` is called."""
         return self._size > self._bytes_max
 
+    @property
+    def size(self) -> int:
+        """Bytes of vendor data that wait for the reader."""
+        return self._size
+
+    @property
+    def holds_events(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._events)
+
     def put(self, event: StreamEvent, size: int = 0) -> None:
         """Add an event that took so many bytes on the wire."""
         self._events.append((event, size))
