@@ -9,7 +9,7 @@ import heapq
 import random
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
@@ -88,7 +88,7 @@ class StillClock:
     """
 
     def __init__(self, now: datetime | None = None, *, seed: int = 0) -> None:
-        self._start = now or datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+        self._start = (now or datetime(2026, 11, 23, 12, 0, tzinfo=UTC)).astimezone(UTC)
         self._passed = 0.0
         self._alarms: list[_StillAlarm] = []
         self._order = 0
@@ -96,7 +96,7 @@ class StillClock:
 
     def now(self) -> datetime:
         """The wall clock: the start plus what has passed."""
-        return datetime.fromtimestamp(self._start.timestamp() + self._passed, UTC)
+        return self._start + timedelta(seconds=self._passed)
 
     def monotonic(self) -> float:
         """Seconds that have passed."""
@@ -136,7 +136,18 @@ class StillClock:
 
     async def advance(self, seconds: float) -> None:
         """Let time pass; everything that falls due runs, in order, before this returns."""
-        until = self._passed + seconds
+        await self._advance_to(self._passed + seconds)
+
+    async def jump(self) -> bool:
+        """Advance to the next alarm; False when nobody waits."""
+        await settle_loop()
+        due = self.next_at
+        if due is None:
+            return False
+        await self._advance_to(max(self._passed, due))
+        return True
+
+    async def _advance_to(self, until: float) -> None:
         await settle_loop()
         while (due := self.next_at) is not None and due <= until:
             self._passed = max(self._passed, due)
@@ -145,15 +156,6 @@ class StillClock:
                 call()
             await settle_loop()
         self._passed = until
-
-    async def jump(self) -> bool:
-        """Advance to the next alarm; False when nobody waits."""
-        await settle_loop()
-        due = self.next_at
-        if due is None:
-            return False
-        await self.advance(max(0.0, due - self._passed))
-        return True
 
 
 async def settle_loop(rounds: int = 20) -> None:

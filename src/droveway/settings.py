@@ -171,7 +171,7 @@ def read_settings(raw: Mapping[str, Any], *, source: str = "settings") -> Settin
         return msgspec.convert(raw, Settings)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`").replace("[...]", ".NAME")
+        key = _with_name(where.rstrip("`"), raw)
         raise SettingsError(f"{source}: {key + ': ' if key else ''}{what}") from error
 
 
@@ -187,16 +187,41 @@ def resolve_secret(reference: str, environ: Mapping[str, str], *, key: str) -> S
         SettingsError: It is written out instead of named, or what it names is not there.
     """
     kind, _, name = reference.partition(":")
-    if kind == "env" and name:
+    # What is no name may be the key itself, written where its name belongs: it is not shown.
+    if kind == "env" and name.isidentifier():
         if not environ.get(name, "").strip():
             raise SettingsError(f"{key} = {reference!r}, but {name} is not set; export {name}=…")
-        return Secret(environ[name])
-    if kind == "file" and name:
+        value = environ[name]
+    elif kind == "file" and name:
         try:
-            return Secret(Path(name).expanduser().read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            value = Path(name).expanduser().read_text(encoding="utf-8")
+        except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~ of nobody
             raise SettingsError(f"{key} = {reference!r} cannot be read: {error}") from error
-    raise SettingsError(f'{key} must name its secret: write "env:NAME" or "file:PATH"')
+    else:
+        raise SettingsError(f'{key} must name its secret: write "env:NAME" or "file:PATH"')
+    try:
+        return Secret(value)
+    except SettingsError as error:
+        raise SettingsError(f"{key} = {reference!r}: {error}") from error
+
+
+def _with_name(where: str, raw: Mapping[str, Any]) -> str:
+    """Name the table in the path of an error, where msgspec writes `[...]` for any name."""
+    field, unnamed, rest = where.partition("[...]")
+    if not unnamed:
+        return where
+    kinds = {each.name: each.type for each in msgspec.structs.fields(Settings)}
+    kind = get_args(kinds[field])[1]
+    bad = next(name for name, table in raw[field].items() if not _fits(table, kind))
+    return f"{field}.{bad}{rest}"
+
+
+def _fits(table: object, kind: type[msgspec.Struct]) -> bool:
+    try:
+        msgspec.convert(table, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _refuse_unknown(

@@ -36,7 +36,7 @@ class EventParser:
     """Parses an event stream from pieces of any size.
 
     Args:
-        event_bytes_max: Bytes that one event may take, its unfinished line included.
+        event_bytes_max: Bytes that one event's data lines and the line being read may take.
 
     Attributes:
         events: How many events were given out.
@@ -45,15 +45,16 @@ class EventParser:
     """
 
     __slots__ = (
-        "_bytes", "_bytes_max", "_data", "_event", "_id", "_parts", "_skip_lf", "_started",
-        "comments", "events", "retry_ms",
+        "_bytes_max", "_data", "_data_bytes", "_event", "_id", "_line_bytes", "_parts",
+        "_skip_lf", "_started", "comments", "events", "retry_ms",
     )  # fmt: skip
 
     def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._bytes_max = event_bytes_max
         self._parts: list[bytes] = []  # the line that is not finished yet
+        self._line_bytes = 0
         self._data: list[bytes] = []  # data lines of the event that is not finished yet
-        self._bytes = 0  # of both
+        self._data_bytes = 0  # of those lines, their names included
         self._event = b""
         self._id = b""
         self._skip_lf = False  # the last piece ended in CR: an LF that follows belongs to it
@@ -78,27 +79,24 @@ class EventParser:
             self._skip_lf = piece[-1:] == b"\r"
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in piece:
-            if piece:
-                self._grow(len(piece))
-                self._parts.append(piece)
+            self._keep(piece)
             return []
         first, *lines = piece.split(b"\n")
         if self._parts:
-            self._bytes -= sum(map(len, self._parts))
             first = b"".join((*self._parts, first))
+            self._parts, self._line_bytes = [], 0
         rest = lines.pop()
-        self._parts = [rest] if rest else []
         found: list[ServerSentEvent] = []
         self._line(first, found)
         for line in lines:
             self._line(line, found)
-        if rest:
-            self._grow(len(rest))
+        self._keep(rest)
         return found
 
     def finish(self) -> EndState:
         """Say how the stream stood when its bytes ended."""
-        return "inside_event" if self._parts or self._data else "between_events"
+        inside = self._parts or self._data or self._event
+        return "inside_event" if inside else "between_events"
 
     def _start(self, piece: bytes) -> bytes:
         held = b"".join((*self._parts, piece))
@@ -109,17 +107,24 @@ class EventParser:
         self._started = True
         return held.removeprefix(_BOM)
 
+    def _keep(self, piece: bytes) -> None:
+        if piece:
+            self._line_bytes += len(piece)
+            self._bound(self._line_bytes)
+            self._parts.append(piece)
+
     def _line(self, line: bytes, found: list[ServerSentEvent]) -> None:
         if not line:
             self._dispatch(found)
             return
+        self._bound(len(line))
         name, colon, value = line.partition(b":")
         if not name and colon:
             self.comments += 1
             return
         value = value.removeprefix(b" ")
         if name == b"data":
-            self._grow(len(value) + 1)
+            self._data_bytes += len(line)
             self._data.append(value)
         elif name == b"event":
             self._event = value
@@ -131,15 +136,14 @@ class EventParser:
     def _dispatch(self, found: list[ServerSentEvent]) -> None:
         if self._data:
             data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._bytes -= sum(map(len, self._data)) + len(self._data)
-            self._data = []
+            self._data, self._data_bytes = [], 0
             found.append(ServerSentEvent(data, self._event, self._id))
             self.events += 1
         self._event = b""
 
-    def _grow(self, size: int) -> None:
-        self._bytes += size
-        if self._bytes > self._bytes_max:
+    def _bound(self, line_bytes: int) -> None:
+        # Whole lines count, as unfinished ones do: how the bytes were cut must not matter.
+        if self._data_bytes + line_bytes > self._bytes_max:
             raise ProtocolError(
                 f"an event of the stream is larger than {self._bytes_max} bytes; "
                 "raise the bound or ask the vendor why"

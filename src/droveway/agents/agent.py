@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Generic, Self, TypeVar
+from typing import Any, Final, Generic, Self
 
 import msgspec
 
+from droveway.agents.answer_type import T
 from droveway.agents.conversation import Conversation, ReplyStream
 from droveway.agents.limits import Limits, allowance_of
 from droveway.agents.output import Output
@@ -22,7 +23,6 @@ from droveway.errors import BadRequestError
 from droveway.resilience.retry import RetryPolicy
 from droveway.settings import Timeout
 
-T = TypeVar("T")
 DEFAULT_MODEL: Final = "auto"
 
 

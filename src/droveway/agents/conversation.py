@@ -4,10 +4,11 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self
 
 import msgspec
 
+from droveway.agents.answer_type import T
 from droveway.agents.reply import Reply, Tally
 from droveway.agents.talk import Talk
 from droveway.agents.tools import ToolResult
@@ -18,7 +19,6 @@ from droveway.engine.records import Row
 from droveway.engine.terms import Terms
 from droveway.errors import APITimeoutError, BadRequestError, DeadlineExceededError
 
-T = TypeVar("T")
 AgentEvent = StreamEvent | ToolResult
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Generic, Protocol, runtime_checkable
 
 import msgspec
 
+from droveway.agents.answer_type import T
 from droveway.errors import BadRequestError, OutputValidationError
 
-T = TypeVar("T")
 _FENCE: Final = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 
 

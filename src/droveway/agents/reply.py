@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Generic
 
 import msgspec
 
+from droveway.agents.answer_type import T
 from droveway.chat import NO_USAGE, Finish, Message, Usage
 from droveway.engine.records import Row
 from droveway.money import Money
-
-T = TypeVar("T")
 
 
 class Reply(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

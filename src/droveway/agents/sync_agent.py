@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self
 
 from droveway.agents.agent import AsyncAgent
+from droveway.agents.answer_type import T
 from droveway.agents.conversation import AgentEvent
 from droveway.agents.conversation import ReplyStream as AsyncReplyStream
 from droveway.agents.limits import Limits
@@ -13,8 +14,6 @@ from droveway.agents.reply import Reply, UsageReport
 from droveway.chat import Message
 from droveway.errors import BadRequestError
 from droveway.settings import Timeout
-
-T = TypeVar("T")
 
 
 class Agent(Generic[T]):

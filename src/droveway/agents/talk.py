@@ -5,10 +5,11 @@ It only keeps the books of the conversation; the agent does the asking.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 
 import msgspec
 
+from droveway.agents.answer_type import T
 from droveway.agents.output import Output
 from droveway.agents.reply import Reply
 from droveway.agents.tools import Toolbox, ToolResult, as_message
@@ -17,7 +18,6 @@ from droveway.engine.records import Row
 from droveway.errors import ToolError
 from droveway.money import Money
 
-T = TypeVar("T")
 TOOL_ROUNDS_MAX: Final = 8
 
 

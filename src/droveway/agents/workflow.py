@@ -109,11 +109,22 @@ class Workflow:
                 )
                 self._fill()
                 for task in done:
+                    if task.cancelled():  # before its first step: it was never begun
+                        continue
                     result = task.result()
                     self.spending = self.spending.with_all(result.outcome.spending)
                     yield result
         finally:
             await self._stop()
+
+    def stop(self) -> None:
+        """Take no more tasks and cancel those on their way; the iteration goes on to its end.
+
+        Every task that was begun is still given out, so that nothing that was answered is lost.
+        """
+        self._tasks = iter(())
+        for task in self._running:
+            task.cancel()
 
     def _fill(self) -> None:
         for task in islice(self._tasks, self._concurrency - len(self._running)):

@@ -1,6 +1,7 @@
 """This file knows the providers that need no settings but a key."""
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -48,3 +49,10 @@ class _ProvidersTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 BUILT_IN: Final[Mapping[str, BuiltInProvider]] = MappingProxyType(
     {entry.name: entry for entry in read_table("providers", _ProvidersTable).providers}
 )
+
+
+@cache
+def vendor_of(model: str) -> BuiltInProvider | None:
+    """Return the vendor whose model has exactly this id, whoever serves it; None if unknown."""
+    vendors = {vendor for vendor, known in known_models() if known == model}
+    return next((each for each in BUILT_IN.values() if each.prices in vendors), None)

@@ -6,7 +6,7 @@ stands in `Answer.extra`.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,8 +24,9 @@ from droveway.chat import (
     UsageUpdate,
 )
 from droveway.dialects.accents import PLAIN, Accent
+from droveway.dialects.structured import response_format, schema_instruction
 from droveway.dialects.usage import read_usage
-from droveway.errors import ProtocolError
+from droveway.errors import BadRequestError, ProtocolError
 
 PATH: Final = "/chat/completions"
 _FINISH: Final[Mapping[str, Finish]] = {
@@ -37,7 +38,8 @@ _FINISH: Final[Mapping[str, Finish]] = {
 }
 # Reasons that say that the answer was broken off, not that it is whole.
 # DeepSeek, create-chat-completion, 2026-11: "insufficient_system_resource"; OpenRouter: "error".
-_BROKEN_OFF: Final = frozenset({"insufficient_system_resource", "error"})
+# vLLM and SGLang, 2026-11: "abort", with a [DONE] after it (vllm-project/vllm#57082).
+_BROKEN_OFF: Final = frozenset({"insufficient_system_resource", "error", "abort"})
 _MESSAGE_FIELDS: Final = frozenset(
     {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
 )
@@ -72,7 +74,7 @@ class _Choice(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     id: str | None = None
     model: str | None = None
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
 
@@ -90,6 +92,9 @@ class _Completion(msgspec.Struct):
 
 
 _CHUNK: Final[msgspec.json.Decoder[_Chunk]] = msgspec.json.Decoder(_Chunk)
+_COMPLETION: Final[msgspec.json.Decoder[_Completion]] = msgspec.json.Decoder(_Completion)
+_ANY: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
+_Read = TypeVar("_Read")
 
 
 def write_request(
@@ -102,6 +107,9 @@ def write_request(
         model: The vendor's name of the model.
         accent: How this vendor differs.
         output_cap: Our own cap of output tokens; used where the caller set none.
+
+    Raises:
+        BadRequestError: The request holds what JSON cannot.
     """
     body: dict[str, Any] = {
         "model": model,
@@ -109,7 +117,6 @@ def write_request(
     }
     if request.stream:
         body["stream"] = True
-        body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     cap = request.max_tokens if request.max_tokens is not None else output_cap
@@ -130,10 +137,17 @@ def write_request(
     if request.tool_choice is not None:
         body["tool_choice"] = request.tool_choice
     if request.output_schema is not None:
-        body["response_format"] = _response_format(request, accent)
+        body["response_format"] = response_format(request, accent)
     body.update(accent.thinking_fields(request))
     body.update(request.extra)
-    return msgspec.json.encode(body)
+    if request.stream:
+        # Laid over the caller's: without it there is no usage to settle by.
+        told = request.extra.get("stream_options") or {}
+        body["stream_options"] = {**told, "include_usage": True}
+    try:
+        return msgspec.json.encode(body)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadRequestError(f"the request cannot be written as JSON: {error}") from error
 
 
 def read_answer(body: bytes) -> Answer:
@@ -143,7 +157,7 @@ def read_answer(body: bytes) -> Answer:
         ProtocolError: It is no chat completion, or one without a finish reason.
     """
     try:
-        whole = msgspec.json.decode(body, type=_Completion)
+        whole = _decode(body, _COMPLETION)
     except msgspec.DecodeError as error:
         what = "an HTML page" if body.lstrip()[:1] == b"<" else "no chat completion"
         raise ProtocolError(
@@ -152,7 +166,7 @@ def read_answer(body: bytes) -> Answer:
     if not whole.choices:
         raise ProtocolError("the provider answered 200 without a choice in it")
     choice = whole.choices[0]
-    if choice.finish_reason is None or choice.finish_reason in _BROKEN_OFF:
+    if not choice.finish_reason or choice.finish_reason in _BROKEN_OFF:
         raise ProtocolError(
             f"the provider broke the answer off (finish_reason {choice.finish_reason!r})"
         )
@@ -197,13 +211,14 @@ class ChunkReader:
             msgspec.DecodeError: The line is no chunk; the caller counts it and goes on.
             InBandError: The vendor reports an error inside the stream.
         """
-        chunk = _CHUNK.decode(data)
+        chunk = _decode(data, _CHUNK)
         if chunk.error is not None:
             raise InBandError(chunk.error)
-        if self.id is None and chunk.id:
-            self.id, self.model = chunk.id, chunk.model
+        # Azure's first chunk has both as "" (2026-11); some servers give no id at all.
+        self.id = self.id or chunk.id or None
+        self.model = self.model or chunk.model or None
         events: list[ChatEvent] = []
-        for choice in chunk.choices:
+        for choice in chunk.choices or ():
             if choice.index == 0:
                 self._read_choice(choice, events)
         if chunk.usage is not None and (usage := read_usage(chunk.usage)) is not None:
@@ -222,9 +237,10 @@ class ChunkReader:
                 events.append(TextDelta(delta.refusal))
             if delta.tool_calls:
                 events.extend(_tool_deltas(delta.tool_calls))
+        # Some hosts write "" for null on every chunk (sgl-project/sglang#3912, 2025-02).
         if choice.finish_reason in _BROKEN_OFF:
             self.broken_off = choice.finish_reason
-        elif choice.finish_reason is not None and not self.finished:
+        elif choice.finish_reason and not self.finished:
             self.finished = True
             events.append(Finished(_FINISH.get(choice.finish_reason, "other")))
 
@@ -242,16 +258,25 @@ def error_message(body: bytes | object) -> str:
     said = body
     if isinstance(body, bytes):
         try:
-            said = msgspec.json.decode(body)
+            said = _decode(body, _ANY)
         except msgspec.DecodeError:
             text = body.decode("utf-8", "replace").strip()
             return "an HTML page" if text.startswith("<") else _line(text)
     if isinstance(said, Mapping):
-        inner = said.get("error", said)
+        inner = said.get("error") or said
         if isinstance(inner, Mapping):
-            inner = inner.get("message") or inner.get("type") or inner.get("code") or ""
+            words = (inner.get(name) for name in ("message", "detail", "type", "code"))
+            inner = next((word for word in words if word), "")
         return _line(str(inner))
     return _line(str(said))
+
+
+def _decode(data: bytes, decoder: "msgspec.json.Decoder[_Read]") -> _Read:
+    try:
+        return decoder.decode(data)
+    except (UnicodeDecodeError, RecursionError) as error:
+        # Neither is a DecodeError of msgspec's, and both are nothing but bad JSON.
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _line(text: str) -> str:
@@ -293,12 +318,11 @@ def _text(content: object) -> str:
 
 
 def _turns(request: ChatRequest, accent: Accent) -> list[dict[str, Any]]:
-    replay = accent.replay == "with_tools" and any(
-        message.tool_calls for message in request.messages
-    )
+    tools = bool(request.tools) or any(message.tool_calls for message in request.messages)
+    replay = accent.replay == "with_tools" and tools
     turns = [_turn(message, replay=replay) for message in request.messages]
     if request.output_schema is not None and not accent.json_schema:
-        turns.insert(0, {"role": "system", "content": _schema_instruction(request.output_schema)})
+        turns.insert(0, {"role": "system", "content": schema_instruction(request.output_schema)})
     return turns
 
 
@@ -323,37 +347,3 @@ def _turn(message: Message, *, replay: bool) -> dict[str, Any]:
         turn["reasoning_content"] = message.reasoning or ""
     turn.update(message.extra)
     return turn
-
-
-def _schema_instruction(schema: Mapping[str, Any]) -> str:
-    return (
-        "Answer with one JSON object and nothing else. It must fit this JSON schema: "
-        + msgspec.json.encode(schema).decode()
-    )
-
-
-def _response_format(request: ChatRequest, accent: Accent) -> dict[str, Any]:
-    if not accent.json_schema:
-        return {"type": "json_object"}
-    return {
-        "type": "json_schema",
-        "json_schema": {
-            "name": request.output_name,
-            "schema": request.output_schema,
-            "strict": _is_closed(request.output_schema or {}),
-        },
-    }
-
-
-def _is_closed(schema: object) -> bool:
-    """Whether a schema is of the closed kind that strict decoding takes: no optional fields."""
-    if isinstance(schema, Mapping):
-        if "properties" in schema:
-            named = set(schema["properties"])
-            closed = schema.get("additionalProperties") is False
-            if not closed or named != set(schema.get("required", ())):
-                return False
-        return all(map(_is_closed, schema.values()))
-    if isinstance(schema, list):
-        return all(map(_is_closed, schema))
-    return True

@@ -21,6 +21,17 @@ def read_usage(raw: object) -> Usage | None:
     """
     if not isinstance(raw, Mapping):
         return None
+    try:
+        return _read(raw)
+    except _NoCountError:
+        return None
+
+
+class _NoCountError(ValueError):
+    """What stands where a count should is none."""
+
+
+def _read(raw: Mapping[str, Any]) -> Usage | None:
     prompt, output = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
     if prompt is None or output is None:
         return None
@@ -47,7 +58,11 @@ def _part(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _count(raw: Mapping[str, Any], name: str) -> int | None:
     count = raw.get(name)
-    return count if type(count) is int and 0 <= count <= TOKENS_MAX else None
+    if count is None:
+        return None
+    if type(count) is not int or not 0 <= count <= TOKENS_MAX:
+        raise _NoCountError(name)
+    return count
 
 
 def _first(*counts: int | None) -> int:

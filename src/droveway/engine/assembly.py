@@ -95,7 +95,7 @@ def provider_at(
         name=name,
         origin=origin,
         path=path,
-        accent=accent_named(known.accent if known else None),
+        accent=accent_named(known.accent) if known else None,
         key=key,
         prices=known.prices if known else None,
         offer=Offer(provider=name, any_model=True),
@@ -119,11 +119,12 @@ def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -
         key = resolve_secret(told.api_key, environ, key=f"providers.{name}.api_key")
     known = BUILT_IN.get(name)
     models = told.models or (known.models if known else ())
+    accent = told.accent or (known.accent if known else None)
     return Provider(
         name=name,
         origin=origin,
         path=path,
-        accent=accent_named(told.accent or (known.accent if known else None)),
+        accent=accent_named(accent) if accent else None,
         key=key,
         prices=told.prices or (known.prices if known else None),
         offer=Offer(provider=name, models=frozenset(models), any_model=not models),

@@ -138,7 +138,7 @@ class Dispatch:
         body = write_request(
             errand.request,
             model=candidate.model,
-            accent=provider.accent,
+            accent=provider.accent_for(candidate.model),
             output_cap=errand.output_cap,
         )
         task = asyncio.current_task()

@@ -89,7 +89,9 @@ def _candidate_bound(
     engine: "Engine", request: ChatRequest, *, candidate: Candidate, at: datetime
 ) -> Bound:
     provider = engine.providers[candidate.provider]
-    body = write_request(request, model=candidate.model, accent=provider.accent)
+    body = write_request(
+        request, model=candidate.model, accent=provider.accent_for(candidate.model)
+    )
     row = engine.book.lookup(
         provider=provider.name,
         prices=provider.prices,

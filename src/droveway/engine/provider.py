@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from droveway.dialects.accents import Accent
+from droveway.catalog.providers import vendor_of
+from droveway.dialects.accents import Accent, accent_named
 from droveway.dialects.openai_chat import PATH, error_message
 from droveway.errors import (
     APIStatusError,
@@ -56,7 +57,7 @@ class Provider:
         name: Name in the settings.
         origin: Where it listens.
         path: Path before the dialect's own.
-        accent: How it differs within its dialect.
+        accent: How it differs within its dialect; None speaks as the model's own vendor does.
         key: Its key, where it has one.
         prices: Whose price list applies.
         offer: What it has.
@@ -68,7 +69,7 @@ class Provider:
     name: str
     origin: Origin
     path: str
-    accent: Accent
+    accent: Accent | None
     key: Secret | None
     prices: str | None
     offer: Offer
@@ -93,6 +94,17 @@ class Provider:
             headers=(*self.headers, ("accept", accept)),
             body=body,
         )
+
+    def accent_for(self, model: str) -> Accent:
+        """Return how this provider is spoken to about a model.
+
+        Models keep their manners behind other people's doors: DeepSeek's wants its reasoning
+        back wherever it is served.
+        """
+        if self.accent is not None:
+            return self.accent
+        vendor = vendor_of(model)
+        return accent_named(vendor.accent if vendor is not None else None)
 
     def redact(self, text: str) -> str:
         """Take our key out of a text that a vendor sent back."""

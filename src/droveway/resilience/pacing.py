@@ -66,10 +66,11 @@ class Ticket:
 
 @dataclass(slots=True)
 class _Sent:
-    """What was sent in the last minute, and how many tokens it counts for."""
+    """What was sent, how many tokens it counts for, and whether the last minute holds it."""
 
     at: float
     tokens: int
+    recent: bool = False
 
 
 class Pacer:
@@ -173,12 +174,13 @@ class Pacer:
         Returns:
             The moment until which nobody goes.
         """
-        if retry_after_s is None:
-            retry_after_s = min(COOL_DOWN_MAX_S, COOL_DOWN_BASE_S * 2.0**self._refusals_in_a_row)
         self._land(ticket)
         # The answers to a volley that was sent before the first refusal are one refusal.
-        if self.state != "cooling":
+        if self.state != "cooling" or not self._refusals_in_a_row:
             self._refusals_in_a_row = min(self._refusals_in_a_row + 1, 30)
+        if retry_after_s is None:
+            doubled = COOL_DOWN_BASE_S * 2.0 ** (self._refusals_in_a_row - 1)
+            retry_after_s = min(COOL_DOWN_MAX_S, doubled)
         self.state, self._probe = "cooling", None
         self._until = max(self._until, now + max(COOL_DOWN_MIN_S, retry_after_s))
         return self._until
@@ -191,7 +193,7 @@ class Pacer:
             tokens: What it used in truth; None when that is not known.
         """
         sent = self._land(ticket)
-        if sent is not None and tokens is not None:
+        if sent is not None and sent.recent and tokens is not None:
             self._minute_tokens += tokens - sent.tokens
             sent.tokens = tokens
         if ticket is self._probe:
@@ -219,6 +221,7 @@ class Pacer:
         sent = _Sent(now, ticket.tokens)
         self._flying[ticket] = sent
         if self.rpm is not None or self.tpm is not None:
+            sent.recent = True
             self._minute.append(sent)
             self._minute_tokens += sent.tokens
         return ticket
@@ -238,8 +241,11 @@ class Pacer:
         return self.tpm is None or alone or self._minute_tokens + ticket.tokens <= self.tpm
 
     def _forget(self, now: float) -> None:
-        while self._minute and self._minute[0].at <= now - WINDOW_S:
-            self._minute_tokens -= self._minute.popleft().tokens
+        # The same sum as in `_window_frees`: rounded otherwise, the two would disagree for ever.
+        while self._minute and self._minute[0].at + WINDOW_S <= now:
+            sent = self._minute.popleft()
+            sent.recent = False
+            self._minute_tokens -= sent.tokens
 
     def _window_frees(self, now: float, ticket: Ticket) -> float:
         return now if self._room(now, ticket) else self._minute[0].at + WINDOW_S

@@ -31,10 +31,10 @@ def tier_of(messages: Sequence[Message], complexity: str = "auto") -> Tier:
         BadRequestError: There is no such tier.
     """
     if complexity == "auto":
-        text = "\n".join(message.text for message in messages)
-        lowered = text.lower()
+        texts = [message.text for message in messages]
+        lowered = "\n".join(texts).lower()
         hard = sum(word in lowered for word in HARD_WORDS)
-        long = len(text) > LONG_TEXT_CHARACTERS
+        long = sum(map(len, texts)) > LONG_TEXT_CHARACTERS
         return "complex" if long or hard >= HARD_WORDS_MIN else "moderate"
     for tier in TIERS:
         if tier == complexity:

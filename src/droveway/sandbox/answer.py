@@ -1,5 +1,6 @@
 """This file knows what the sandbox answers: text, reasoning, tool calls, JSON, and its count."""
 
+import json
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -94,7 +95,7 @@ def compose(
 
 
 def _content(asked: Asked, chance: random.Random, profile: Profile) -> str:
-    schema = _wanted_schema(asked.fields.get("response_format"))
+    schema = _wanted_schema(asked)
     if schema is not None:
         value = fitting(schema, asked.question, chance)
         return msgspec.json.encode(value).decode()
@@ -119,14 +120,32 @@ def _quote_results(asked: Asked) -> str:
     )
 
 
-def _wanted_schema(response_format: object) -> Mapping[str, Any] | None:
+def _wanted_schema(asked: Asked) -> Mapping[str, Any] | None:
+    response_format = asked.fields.get("response_format")
     if not isinstance(response_format, dict):
         return None
     if response_format.get("type") == "json_schema":
         told = response_format.get("json_schema")
         schema = told.get("schema") if isinstance(told, dict) else None
         return schema if isinstance(schema, dict) else _ANY_OBJECT
-    return _ANY_OBJECT if response_format.get("type") == "json_object" else None
+    if response_format.get("type") == "json_object":
+        # Where a vendor takes no schema, it stands in the messages, and a good model follows it.
+        texts = (content_text(message.get("content")) for message in asked.messages)
+        return next(filter(None, map(_schema_in, texts)), _ANY_OBJECT)
+    return None
+
+
+def _schema_in(text: str) -> Mapping[str, Any] | None:
+    start = text.find("{")
+    while start >= 0:
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text, start)
+        except (ValueError, RecursionError):
+            found = None
+        if isinstance(found, dict) and isinstance(found.get("properties"), dict):
+            return found
+        start = text.find("{", start + 1)
+    return None
 
 
 def _calls(asked: Asked, chance: random.Random) -> list[Call]:

@@ -81,10 +81,8 @@ class Connection(asyncio.Protocol):
         "_on_lost",
         "_paused",
         "_reader",
-        "_request_size",
         "_sink",
         "_transport",
-        "_unsent",
         "_whence",
         "counted",
         "expires_at",
@@ -107,8 +105,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._sink: Sink | None = None
         self._call: Call | None = None
-        self._paused = self._unsent = False
-        self._request_size = 0
+        self._paused = False
         self.peer = ""
         self.counted = True
         self.idle_since = self.expires_at = 0.0
@@ -147,7 +144,6 @@ class Connection(asyncio.Protocol):
             self._reader.mute()
             return None
         self._sink = sink
-        self._request_size = len(data)
         self._call = Call(self, reused=reused)
         return self._call
 
@@ -202,13 +198,6 @@ class Connection(asyncio.Protocol):
         if self._reader.complete and self._sink is not None:
             self._finish(self._sink)
 
-    def eof_received(self) -> None:
-        """The peer sends no more; the event loop closes the socket after this."""
-        transport = self._transport
-        if self._sink is not None and transport is not None and not self._reader.began:
-            plain = transport.get_extra_info("ssl_object") is None
-            self._unsent = plain and transport.get_write_buffer_size() >= self._request_size > 0
-
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         sink = self._sink
@@ -246,11 +235,6 @@ class Connection(asyncio.Protocol):
 
     def _broken(self, exc: Exception | None, *, began: bool) -> APIConnectionError:
         why = f" ({exc})" if exc is not None and str(exc) else ""
-        if self._unsent:
-            return APIConnectionError(
-                f"{self._whence} closed the connection before the request was sent{why}; try again",
-                sent=False,
-            )
         when = "amid its answer" if began else "before it answered"
         message = f"{self._whence} closed the connection {when}{why}; {_NO_MORE}"
         return APIConnectionError(message, sent=True)

@@ -20,6 +20,7 @@ from droveway.transport.proxies import ProxyRules
 from droveway.transport.reader import BODY_BYTES_MAX, HEAD_BYTES_MAX, ResponseReader
 
 _SWEEP_EVERY_S: Final = 5.0
+_RESTED_S: Final = 1.0
 # A server that says "timeout=5" closes at 5; a request that leaves here at 4.9 arrives too late.
 _KEEP_ALIVE_MARGIN_S: Final = 1.0
 _CLOSED: Final = "the connection pool was closed"
@@ -31,7 +32,7 @@ class Pool:
     Args:
         clock: Tells how long a connection has been idle.
         connections_per_origin_max: Sockets to one origin; further requests wait in line.
-        idle_max: Idle sockets kept, over all origins.
+        idle_max: Idle sockets kept, over all origins, once they have rested for some seconds.
         idle_s: How long an idle socket is kept; a server's `Keep-Alive: timeout` may shorten it.
         head_bytes_max: Limit of a response's head.
         body_bytes_max: Limit of a response's body, unpacked; a call may set its own.
@@ -182,7 +183,7 @@ class Pool:
         connection.expires_at = now + rest_s
         if rest_s > 0 and lane.give_back(connection):
             return
-        if rest_s <= 0 or self.idle >= self._idle_max:
+        if rest_s <= 0:
             connection.drop()
             return
         lane.idle.append(connection)
@@ -200,14 +201,20 @@ class Pool:
             self._emptied.set()
 
     def _sweep(self) -> None:
-        """Close what has been idle for too long; one timer for all of them, none without any."""
+        """Close what is idle for too long, and what is too much; one timer, none without any.
+
+        Only a connection that has rested counts as too much: in a busy pool hundreds are idle for
+        a moment, and to close those would mean to open them again.
+        """
         now = self._clock.monotonic()
         self._sweeper = None
-        for lane in self._lanes.values():
-            for connection in lane.idle:
-                if connection.expires_at <= now:
-                    connection.drop()
-            lane.idle[:] = [kept for kept in lane.idle if kept.expires_at > now]
+        idle = [connection for lane in self._lanes.values() for connection in lane.idle]
+        idle.sort(key=lambda connection: connection.idle_since, reverse=True)
+        for rank, connection in enumerate(idle):
+            surplus = rank >= self._idle_max and now - connection.idle_since >= _RESTED_S
+            if surplus or connection.expires_at <= now:
+                self._connections[connection].idle.remove(connection)
+                connection.drop()
         if self.idle:
             self._sweeper = self._clock.call_at(now + _SWEEP_EVERY_S, self._sweep)
 
