@@ -3,9 +3,9 @@
 DrovewayError
 ├── CallerError                      the request must change
 │   ├── BadRequestError              400 invalid_request
-│   │   └── UnprocessableEntityError 422 invalid_request
-│   ├── RequestTooLargeError         413 request_too_large
-│   ├── NotFoundError                404 model_not_found
+│   │   ├── UnprocessableEntityError 422 invalid_request
+│   │   ├── RequestTooLargeError     413 request_too_large
+│   │   └── NotFoundError            404 model_not_found
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
 │   ├── DeadlineExceededError        429 deadline_exceeded

@@ -69,6 +69,9 @@ class EventParser:
         Raises:
             ProtocolError: One event is larger than the bound; the parser is of no use after it.
         """
+        if self._is_one_whole_event(piece):
+            self.events += 1
+            return [ServerSentEvent(piece[6:-2], b"", self._id)]
         if not self._started:
             piece = self._start(piece)
         if self._skip_lf and piece:
@@ -97,6 +100,18 @@ class EventParser:
         """Say how the stream stood when its bytes ended."""
         inside = self._parts or self._data or self._event
         return "inside_event" if inside else "between_events"
+
+    def _is_one_whole_event(self, piece: bytes) -> bool:
+        """Whether the piece is just what vendors send for a token: `data: …` and an empty line."""
+        return (
+            piece[:6] == b"data: "
+            and piece.find(b"\n") == len(piece) - 2
+            and piece[-1:] == b"\n"
+            and not (self._parts or self._data or self._event or self._skip_lf)
+            and self._started
+            and len(piece) <= self._bytes_max
+            and b"\r" not in piece
+        )
 
     def _start(self, piece: bytes) -> bytes:
         held = b"".join((*self._parts, piece))

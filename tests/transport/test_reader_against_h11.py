@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from droveway.errors import ProtocolError, UpstreamError
 from droveway.transport.folding import unfolded
+from droveway.transport.inflating import Inflater
 from droveway.transport.message import ResponseHead
 from droveway.transport.reader import ResponseReader
 
@@ -293,6 +294,25 @@ def test_a_large_packed_body_is_whole() -> None:
         assert ours(cut(raw, range(0, len(raw), 997))).body == plain
 
 
+def test_all_that_can_be_unpacked_so_far_is_unpacked() -> None:
+    """ours: what a stream has sent is not held back until it sends more."""
+    for packed, coding, window in (
+        (gzip.compress(bytes(200_000)), "gzip", 31),
+        (zlib.compress(bytes(200_000)), "deflate", 15),
+    ):
+        for length in range(2, len(packed)):
+            got = b"".join(Inflater(coding, whence="peer:1").pieces(packed[:length]))
+            assert got == zlib.decompressobj(window).decompress(packed[:length])
+
+
+def test_bytes_behind_a_packed_body_are_refused() -> None:
+    for name, packed in (("deflate", zlib.compress(b"words")), ("gzip", gzip.compress(b"words"))):
+        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {name}\r\n\r\n".encode()
+        assert ours([head + packed]).body == b"words"
+        assert ours([head + packed + b"more"]).body is None
+        assert ours([head + packed, b"more"]).body is None
+
+
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress, raw_deflate])
 def test_a_packed_body_that_stops_amid_itself_is_refused(pack: Callable[[bytes], bytes]) -> None:
     name = "gzip" if pack is gzip.compress else "deflate"
@@ -312,6 +332,7 @@ BAD_HEADS = {
     "length and chunks": b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     "a protocol switch": b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     "another version": b"HTTP/2.0 200 OK\r\n\r\n",
+    "a control character behind the status": b"HTTP/1.1 200 O\0K\r\n\r\n",
     "no status": b"HTTP/1.1 OK\r\n\r\n",
     "a fold before any header": b"HTTP/1.1 200 OK\r\n X: y\r\n\r\n",
     "TLS": b"\x16\x03\x01\x00\xa5",

@@ -14,6 +14,7 @@ from droveway.agents.roles import Role, built_in_roles, known_roles
 from droveway.chat import TextDelta, Usage
 from droveway.cli import options, providers
 from droveway.cli.help_page import command as make_command
+from droveway.cli.lines import remark
 from droveway.cli.running import run_async
 from droveway.engine.outbox import Retrying
 from droveway.errors import DrovewayError, StreamTruncatedError
@@ -70,7 +71,7 @@ def command(text: str, *, stream: bool, as_json: bool, **given: Any) -> None:  #
         return
     if not stream:
         click.echo(reply.text)
-    click.secho(summary(reply), dim=True, err=True)
+    remark(summary(reply))
 
 
 async def _ask(chosen: providers.Chosen, question: Question) -> Reply[str]:
@@ -98,7 +99,7 @@ async def _stream(agent: AsyncAgent[str], question: Question) -> Reply[str]:
                     click.echo(event.text, nl=False)
                     printed = True
                 elif isinstance(event, Retrying):
-                    click.secho(f"{event.reason}; asking again", dim=True, err=True)
+                    remark(f"{event.reason}; asking again")
             return stream.reply()
     except StreamTruncatedError as error:
         came = len(error.partial.text)

@@ -17,6 +17,7 @@ import click
 
 from droveway import __version__
 from droveway.cli.help_page import Group
+from droveway.cli.lines import complain
 from droveway.errors import DrovewayError, SettingsError, UnknownRoleError
 
 DONE: Final = 0
@@ -90,8 +91,7 @@ def tell(error: BaseException) -> int:
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error, file=sys.stderr)
     message, code = _judged(error)
-    click.secho("error:", fg="red", bold=True, nl=False, err=True)
-    click.echo(f" {' '.join(message.split())}", err=True)
+    complain(message)
     return code
 
 

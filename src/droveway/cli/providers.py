@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 from typing import Final
 
-import click
 import msgspec
 
 from droveway.catalog.providers import BUILT_IN
+from droveway.cli.lines import remark
 from droveway.engine.assembly import provider_at
 from droveway.engine.engine import Engine
 from droveway.engine.provider import Provider
@@ -63,11 +63,10 @@ def choose(base_url: str | None, api_key: str | None, config: Path | None) -> Ch
 def tell_sandbox(chosen: Chosen) -> None:
     """Say on stderr that the embedded sandbox will answer, where it will."""
     if not chosen.engine.providers:
-        click.secho(
+        key = next(iter(BUILT_IN.values())).key_variable
+        remark(
             "no provider is set, so the embedded sandbox answers; give --base-url, or set "
-            f"{next(iter(BUILT_IN.values())).key_variable}, for a real one",
-            dim=True,
-            err=True,
+            f"{key}, for a real one"
         )
 
 
@@ -85,7 +84,7 @@ def default_model(engine: Engine) -> str:
         for provider in engine.providers.values():
             models = models_of(provider)
             if models:
-                click.secho(f"asking for {models[0]}, as {error}", dim=True, err=True)
+                remark(f"asking for {models[0]}, as {error}")
                 return models[0]
         raise
     return "auto"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -91,24 +92,26 @@ def read_tasks(
         bad: Told of each line that is no task.
     """
     lines: dict[str, int] = {}
-    without_role = 0
+    turns = cycle(roles)
     for number, line in enumerate(file, 1):
         text = (line.removeprefix(BYTE_ORDER_MARK) if number == 1 else line).strip()
         if not text:
             continue
         try:
-            task = _task(text, number, roles[without_role % len(roles)])
-            without_role += task.role is None
+            task = _task(text, number)
+            if task.role is None:
+                task = msgspec.structs.replace(task, role=next(turns))
             _check(task, roles, lines)
-        except (msgspec.MsgspecError, BadRequestError, ValueError) as error:
-            bad(BadLine(number, _reason(error)))
-            continue
-        lines[task.id] = number
-        turn = roles[(without_role - 1) % len(roles)]
-        yield task if task.role is not None else msgspec.structs.replace(task, role=turn)
+        except BadRequestError:
+            bad(BadLine(number, "write exactly one of query, messages and turns, not an empty one"))
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            bad(BadLine(number, str(error).replace("`", "'")))
+        else:
+            lines[task.id] = number
+            yield task
 
 
-def _task(text: bytes, number: int, _turn: str) -> TaskLine:
+def _task(text: bytes, number: int) -> TaskLine:
     written = _DECODER.decode(text)
     name = next((each for each in (written.id, written.question_id) if each is not None), number)
     return TaskLine(
@@ -141,8 +144,3 @@ def _check(task: TaskLine, roles: Sequence[str], lines: Mapping[str, int]) -> No
     if not all(text.strip() for text in (task.query or "x", *(task.turns or ()))):
         raise ValueError("a text of it is blank")
 
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, BadRequestError):
-        return "write exactly one of query, messages and turns, and not an empty one"
-    return str(error).replace("`", "'")

@@ -62,7 +62,7 @@ class Inflater:
                 ) from error
             data = stream.unconsumed_tail or stream.unused_data
             # A full piece may leave more inside although all input is taken.
-            more = False and not stream.eof
+            more = len(piece) == PIECE_BYTES_MAX and not stream.eof
             if piece:
                 yield piece
 
