@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs-check bench lock clean
+.PHONY: help install demo test test-long lint types contracts docs bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -37,7 +37,7 @@ types: $(DEV_STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
 contracts: $(DEV_STAMP)  ## import contracts
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 test: lint types contracts  ## everything that must be green, in under five minutes
 	$(BIN)/pytest -n 2 -m 'not long' --durations=8
@@ -50,6 +50,12 @@ test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/transport.py
+
+docs: $(DEV_STAMP)  ## remake what the pages show of the code
+	$(BIN)/python docs/insert_snippets.py
+	$(BIN)/python docs/make_cli_page.py > docs/reference/cli.md.new
+	mv docs/reference/cli.md.new docs/reference/cli.md
 
 lock: .venv/bin/python  ## remake the lock files
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
