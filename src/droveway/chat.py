@@ -138,19 +138,19 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 NO_USAGE: Final = Usage()
 
 
-class TextDelta(msgspec.Struct, frozen=True, tag="text"):
+class TextDelta(msgspec.Struct, frozen=True, gc=False, tag="text"):
     """A piece of the answer's text."""
 
     text: str
 
 
-class ReasoningDelta(msgspec.Struct, frozen=True, tag="reasoning"):
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False, tag="reasoning"):
     """A piece of the model's reasoning; never part of the answer."""
 
     text: str
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True, tag="tool_call"):
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False, tag="tool_call"):
     """A piece of a tool call; `id` and `name` come with its first piece."""
 
     index: int
@@ -165,7 +165,7 @@ class UsageUpdate(msgspec.Struct, frozen=True, tag="usage"):
     usage: Usage
 
 
-class Finished(msgspec.Struct, frozen=True, tag="finished"):
+class Finished(msgspec.Struct, frozen=True, gc=False, tag="finished"):
     """The vendor's finish marker."""
 
     reason: Finish

@@ -18,7 +18,7 @@ EVENT_BYTES_MAX: Final = 8 * 2**20
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-class ServerSentEvent(msgspec.Struct, frozen=True):
+class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event.
 
     Attributes:

@@ -5,6 +5,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,19 +18,22 @@ from droveway import (
     AsyncAgent,
     BadRequestError,
     DeadlineExceededError,
+    Engine,
     LimitExceededError,
     Limits,
     Message,
     Money,
     OutputValidationError,
+    StillClock,
     StreamTruncatedError,
     TextDelta,
     ToolError,
     ToolResult,
     UnpricedModelError,
 )
+from droveway.engine.pricing import bound_of
 from droveway.sandbox import Rule, Sandbox, Script, running_sandbox
-from lab import INSTANT, QUICK, run
+from lab import INSTANT, QUICK, ask, run
 
 
 @pytest.fixture(scope="module")
@@ -480,5 +484,22 @@ def test_agents_with_one_address_share_one_engine(box: Sandbox) -> None:
         other = asynchronous(box, api_key="sk-another")
         async with other, one:
             assert other._the_engine() is not one._the_engine()
+
+    run(check())
+
+
+def test_a_hold_taken_before_the_peak_covers_a_call_that_starts_within_it(box: Sandbox) -> None:
+    """Ours: 08:59 in Beijing on a Monday; at 09:00 DeepSeek's price doubles."""
+
+    async def check() -> None:
+        clock = StillClock(datetime(2026, 11, 23, 0, 59, tzinfo=UTC))
+        async with Engine.at(box.base_url, clock=clock) as engine:
+            request = ask()
+            plan = engine.plan(request.model)
+            late = bound_of(engine, request, plan=plan, money_decides=True, within_s=120)
+            soon = bound_of(engine, request, plan=plan, money_decides=True, within_s=30)
+            assert late is not None
+            assert soon is not None
+            assert late.output_pico == 2 * soon.output_pico
 
     run(check())

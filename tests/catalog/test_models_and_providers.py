@@ -78,7 +78,7 @@ def test_a_provider_needs_nothing_but_its_key(
         prices,
     )
     assert provider.dialect == "openai"
-    assert provider.accent == ("deepseek" if name == "deepseek" else None)
+    assert provider.accent == {"deepseek": "deepseek", "openai": "openai"}.get(name)
     assert provider.models
 
 

@@ -45,19 +45,20 @@ _MESSAGE_FIELDS: Final = frozenset(
 )
 
 
-# What is read of a vendor's JSON; everything else in it is passed over.
-class _Function(msgspec.Struct):
+# What is read of a vendor's JSON; everything else in it is passed over. Those of a stream are no
+# business of the garbage collector's (gc=False): there is one a token, and none can be in a circle.
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _ToolPiece(msgspec.Struct):
+class _ToolPiece(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -65,13 +66,13 @@ class _Delta(msgspec.Struct):
     tool_calls: list[_ToolPiece] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None

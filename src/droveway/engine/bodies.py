@@ -89,11 +89,11 @@ class StreamBody:
             self.end("error_event", self._in_band(error))
             return
         attempt.delivered = True
-        size = len(data)
+        outbox, size = attempt.outbox, len(data)
         for event in events:
             attempt.meter.take(event)
-            if attempt.outbox is not None:
-                attempt.outbox.put(event, size)
+            if outbox is not None:
+                outbox.put(event, size)
                 size = 0
         if self._chunks.broken_off is not None:
             self.end("broken", None)

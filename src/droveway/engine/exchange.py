@@ -105,7 +105,13 @@ class Exchange:
     async def _hold(self, plan: Sequence[Candidate]) -> list[tuple[Ledger, Hold]]:
         ledgers = (self._engine.ledger, *self._terms.ledgers)
         money_decides = any(ledger.money_decides for ledger in ledgers)
-        bound = bound_of(self._engine, self._request, plan=plan, money_decides=money_decides)
+        bound = bound_of(
+            self._engine,
+            self._request,
+            plan=plan,
+            money_decides=money_decides,
+            within_s=self._terms.timeout.total_s,
+        )
         holds: list[tuple[Ledger, Hold]] = []
         try:
             for ledger in ledgers:

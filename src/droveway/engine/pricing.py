@@ -1,7 +1,7 @@
 """This file knows what a call can cost at most, and what an attempt did cost."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from droveway.catalog.models import limits
@@ -23,11 +23,24 @@ OUTPUT_MAX_UNKNOWN: Final = 32_768
 
 
 def bound_of(
-    engine: "Engine", request: ChatRequest, *, plan: Sequence[Candidate], money_decides: bool
+    engine: "Engine",
+    request: ChatRequest,
+    *,
+    plan: Sequence[Candidate],
+    money_decides: bool,
+    within_s: float,
 ) -> Bound | None:
     """Return the most that a call can cost, at the dearest candidate of its plan.
 
     The input is bounded by the bytes of the request body: a token of text covers a byte at least.
+    The price is the dearest of now and of the call's end: a peak may begin while it waits.
+
+    Args:
+        engine: Whose book and providers hold.
+        request: What is asked.
+        plan: Who may answer.
+        money_decides: Whether anybody wants to know.
+        within_s: Seconds the call may take.
 
     Returns:
         The bound; None where no money decides, so that the hot path pays nothing for it.
@@ -38,7 +51,10 @@ def bound_of(
     if not money_decides:
         return None
     now = engine.clock.now()
-    bounds = [_candidate_bound(engine, request, candidate=each, at=now) for each in plan]
+    moments = (now, now + timedelta(seconds=within_s))
+    bounds = [
+        _candidate_bound(engine, request, candidate=each, at=at) for each in plan for at in moments
+    ]
     return max(bounds, key=_worst_case)
 
 
