@@ -31,6 +31,7 @@ from droveway import (
     ToolResult,
     UnpricedModelError,
 )
+from droveway.engine.inquiry import Composed
 from droveway.engine.pricing import bound_of
 from droveway.sandbox import Rule, Sandbox, Script, running_sandbox
 from lab import INSTANT, QUICK, ask, run
@@ -494,7 +495,7 @@ def test_a_hold_taken_before_the_peak_covers_a_call_that_starts_within_it(box: S
     async def check() -> None:
         clock = StillClock(datetime(2026, 11, 23, 0, 59, tzinfo=UTC))
         async with Engine.at(box.base_url, clock=clock) as engine:
-            request = ask()
+            request = Composed(ask())
             plan = engine.plan(request.model)
             late = bound_of(engine, request, plan=plan, money_decides=True, within_s=120)
             soon = bound_of(engine, request, plan=plan, money_decides=True, within_s=30)

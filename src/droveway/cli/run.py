@@ -205,7 +205,9 @@ class Run:
         said = []
         if total.not_ok:
             reason, times = self._reasons.most_common(1)[0]
-            said.append(f"{total.not_ok} of {total.done} tasks have no answer; {times} times: {reason}")
+            said.append(
+                f"{total.not_ok} of {total.done} tasks have no answer; {times} times: {reason}"
+            )
         if self._bad:
             said.append(f"{self._bad} lines are no tasks")
         return f"{'; '.join(said)}; {answered}, {again}" if said else ""

@@ -143,4 +143,3 @@ def _check(task: TaskLine, roles: Sequence[str], lines: Mapping[str, int]) -> No
         raise ValueError(f"there is no role {task.role!r}; the roles are: {', '.join(roles)}")
     if not all(text.strip() for text in (task.query or "x", *(task.turns or ()))):
         raise ValueError("a text of it is blank")
-

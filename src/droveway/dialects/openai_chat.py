@@ -192,12 +192,14 @@ class ChunkReader:
         broken_off: The vendor's reason when it broke the answer off itself.
         model: The model the vendor names, once known.
         id: The vendor's id of the answer, once known.
+        without_choice: Whether the last chunk had no choice at all, as usage chunks have none.
     """
 
-    __slots__ = ("broken_off", "finished", "id", "model")
+    __slots__ = ("broken_off", "finished", "id", "model", "without_choice")
 
     def __init__(self) -> None:
         self.finished = False
+        self.without_choice = False
         self.broken_off: str | None = None
         self.model: str | None = None
         self.id: str | None = None
@@ -218,6 +220,7 @@ class ChunkReader:
         # Azure's first chunk has both as "" (2026-11); some servers give no id at all.
         self.id = self.id or chunk.id or None
         self.model = self.model or chunk.model or None
+        self.without_choice = not chunk.choices
         events: list[ChatEvent] = []
         for choice in chunk.choices or ():
             if choice.index == 0:

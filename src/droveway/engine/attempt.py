@@ -51,6 +51,7 @@ class Attempt:
         provider: Who is asked.
         open_body: Chooses who reads the body, once the head is there.
         streaming: Whether events are wanted as they come.
+        through: Whether the vendor's bytes go to the caller as they come.
         outbox: Where they go; None for a whole answer.
         clock: Where time comes from.
         timeout: The four clocks.
@@ -59,6 +60,7 @@ class Attempt:
 
     Attributes:
         ended: Done when the outcome is clear; `answer` or `error` is set then.
+        raw: The bytes of a whole answer, on the through lane.
         delivered: Whether any data event came; nothing may be repeated after that.
         began_good: Called once when the vendor begins a good answer.
     """
@@ -69,6 +71,7 @@ class Attempt:
         *,
         open_body: "OpenBody",
         streaming: bool,
+        through: bool = False,
         outbox: Outbox | None,
         clock: Clock,
         timeout: Timeout,
@@ -78,6 +81,8 @@ class Attempt:
         self.provider = provider
         self._open_body = open_body
         self.streaming = streaming
+        self.through = through
+        self.raw: bytes | None = None
         self.outbox = outbox
         self.clock = clock
         self.timeout = timeout

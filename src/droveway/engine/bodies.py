@@ -9,6 +9,7 @@ from droveway.chat import Answer, TextDelta
 from droveway.dialects.ending import MALFORMED_LINES_MAX, Signal, end_of
 from droveway.dialects.openai_chat import ChunkReader, InBandError, read_answer
 from droveway.engine.attempt import Attempt, Body
+from droveway.engine.outbox import RawEvent
 from droveway.errors import (
     APIConnectionError,
     DrovewayError,
@@ -92,9 +93,11 @@ class StreamBody:
         outbox, size = attempt.outbox, len(data)
         for event in events:
             attempt.meter.take(event)
-            if outbox is not None:
+            if outbox is not None and not attempt.through:
                 outbox.put(event, size)
                 size = 0
+        if outbox is not None and attempt.through:
+            outbox.put(RawEvent(data, self._chunks.without_choice), size)
         if self._chunks.broken_off is not None:
             self.end("broken", None)
 
@@ -156,7 +159,8 @@ class WholeBody:
             attempt.fail(self._error_in(body) or error)
             return
         attempt.delivered = True
-        if attempt.outbox is not None and answer.text:
+        attempt.raw = body if attempt.through else None
+        if attempt.outbox is not None and answer.text and not attempt.through:
             attempt.outbox.put(TextDelta(answer.text), len(body))
         attempt.succeed(answer)
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from droveway.chat import Answer, ChatRequest, Usage
+from droveway.chat import Answer, Usage
 from droveway.clock import Clock
-from droveway.dialects.openai_chat import write_request
 from droveway.engine.attempt import Attempt
 from droveway.engine.bodies import open_body
+from droveway.engine.inquiry import Inquiry
 from droveway.engine.line import Line
-from droveway.engine.metering import counted_usage, estimate_input
+from droveway.engine.metering import counted_usage
 from droveway.engine.outbox import Outbox, Retrying
 from droveway.engine.provider import Provider
 from droveway.engine.terms import Terms
@@ -52,7 +52,7 @@ class Errand:
         error: Why there is none.
     """
 
-    request: ChatRequest
+    request: Inquiry
     plan: Sequence[Candidate]
     terms: Terms
     outbox: Outbox | None
@@ -119,6 +119,7 @@ class Dispatch:
             provider,
             open_body=open_body,
             streaming=errand.request.stream,
+            through=errand.request.through,
             outbox=errand.outbox,
             clock=self._clock,
             timeout=errand.terms.timeout,
@@ -135,8 +136,7 @@ class Dispatch:
 
     async def _send(self, errand: Errand, candidate: Candidate, attempt: Attempt) -> None:
         provider = attempt.provider
-        body = write_request(
-            errand.request,
+        body = errand.request.body(
             model=candidate.model,
             accent=provider.accent_for(candidate.model),
             output_cap=errand.output_cap,
@@ -220,23 +220,23 @@ def _come_back(attempt: Attempt, line: Line, ticket: Ticket, *, usage: Usage | N
     line.returned(ticket, tokens=usage.input_total + usage.output if usage else None)
 
 
-def usage_of(request: ChatRequest, attempt: Attempt) -> Usage | None:
+def usage_of(request: Inquiry, attempt: Attempt) -> Usage | None:
     """Return what an attempt used: the vendor's count, else ours, else None for nothing.
 
     An attempt that delivered nothing and failed has used nothing that anybody could count.
     """
     if attempt.answer is not None:
-        return attempt.answer.usage or counted_usage(request, attempt.answer)
+        return attempt.answer.usage or counted_usage(request.input_estimate(), attempt.answer)
     if not attempt.delivered:
         return None
     partial = attempt.meter.answer(model=None, id=None)
-    return partial.usage or counted_usage(request, partial)
+    return partial.usage or counted_usage(request.input_estimate(), partial)
 
 
 def _tokens_guessed(errand: Errand) -> int:
     request = errand.request
     output = request.max_tokens or errand.output_cap or OUTPUT_TOKENS_GUESSED
-    return estimate_input(request) + output
+    return request.input_estimate() + output
 
 
 def _timed_out(attempt: Attempt) -> bool:

@@ -20,6 +20,7 @@ from droveway.engine.assembly import (
 )
 from droveway.engine.dispatch import Dispatch
 from droveway.engine.exchange import Exchange
+from droveway.engine.inquiry import Inquiry, inquiry_of
 from droveway.engine.journal import Journal
 from droveway.engine.line import Line
 from droveway.engine.outbox import StreamEvent
@@ -143,10 +144,12 @@ class Engine:
         assert exchange.row is not None, "a settled exchange has its row"
         return exchange.answer, exchange.row
 
-    async def begin(self, request: ChatRequest, terms: Terms | None = None) -> Exchange:
+    async def begin(self, request: ChatRequest | Inquiry, terms: Terms | None = None) -> Exchange:
         """Send a request into the corridor and return at once; for streams and for gateways."""
         await self._bind()
-        exchange = Exchange(self, request, terms or Terms(timeout=self.settings.streams))
+        exchange = Exchange(
+            self, inquiry_of(request), terms or Terms(timeout=self.settings.streams)
+        )
         self._open.add(exchange)
         exchange.task.add_done_callback(lambda _: self._open.discard(exchange))
         return exchange
@@ -176,11 +179,11 @@ class Engine:
             aliases={name: alias.candidates for name, alias in self.settings.models.items()},
         )
 
-    def model_for(self, request: ChatRequest) -> str:
+    def model_for(self, request: Inquiry) -> str:
         """Return the model a request asks for, with "auto" and tier names looked up."""
         if request.model != "auto" and request.model not in TIERS:
             return request.model
-        tier: str = getattr(self.settings.routing, tier_of(request.messages, request.model))
+        tier: str = getattr(self.settings.routing, tier_of(request.messages(), request.model))
         return tier
 
     def line_of(self, candidate: Candidate) -> Line:

@@ -17,9 +17,10 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from droveway.chat import Answer, ChatRequest
+from droveway.chat import Answer
 from droveway.dialects.ending import Outcome
 from droveway.engine.dispatch import Errand
+from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
 from droveway.engine.pricing import attempt_entry, bound_of
 from droveway.engine.records import AttemptEntry, Row
@@ -44,15 +45,17 @@ class Exchange:
         id: Our id of the request.
         outbox: Where the events of a stream come out; closed when all is settled.
         answer: The answer, once all is settled.
+        raw: The bytes of a whole answer, on the through lane.
         error: Why there is none.
         row: The journal's row, once all is settled.
         on_row: Told the row when it is written.
     """
 
-    def __init__(self, engine: "Engine", request: ChatRequest, terms: Terms) -> None:
+    def __init__(self, engine: "Engine", request: Inquiry, terms: Terms) -> None:
         self.id = f"req_{secrets.token_hex(12)}"
         self.outbox = Outbox()
         self.answer: Answer | None = None
+        self.raw: bytes | None = None
         self.error: DrovewayError | None = None
         self.row: Row | None = None
         self.on_row: Callable[[Row], None] | None = None
@@ -143,6 +146,7 @@ class Exchange:
             self._errand = None
         if errand.attempts:
             self._first_token_at = errand.attempts[-1][1].first_token_at
+            self.raw = errand.attempts[-1][1].raw
         self._entries = [
             attempt_entry(self._engine, self._request, candidate=candidate, attempt=attempt)
             for candidate, attempt in errand.attempts

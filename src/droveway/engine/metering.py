@@ -86,8 +86,12 @@ class Meter:
         call.arguments.append(delta.arguments)
 
 
-def counted_usage(request: ChatRequest, answer: Answer) -> Usage:
+def counted_usage(input_estimate: int, answer: Answer) -> Usage:
     """Estimate the tokens of an answer for which the vendor gave no count.
+
+    Args:
+        input_estimate: The input's tokens, by estimate.
+        answer: What came back.
 
     Returns:
         A usage that says it was counted; all input as uncached.
@@ -95,7 +99,7 @@ def counted_usage(request: ChatRequest, answer: Answer) -> Usage:
     reasoning = estimate_tokens(answer.reasoning or "")
     written = (answer.text, *(call.name + call.arguments for call in answer.tool_calls))
     return Usage(
-        input=estimate_input(request),
+        input=input_estimate,
         output=reasoning + sum(map(estimate_tokens, written)),
         reasoning=reasoning,
         source="counted",

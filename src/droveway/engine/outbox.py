@@ -29,7 +29,19 @@ class Retrying(msgspec.Struct, frozen=True, tag="retrying"):
     model: str
 
 
-StreamEvent = ChatEvent | Retrying
+class RawEvent(msgspec.Struct, frozen=True, gc=False, tag="raw"):
+    """A data event of a vendor, for a caller who speaks the same dialect.
+
+    Attributes:
+        data: Its data, as it came.
+        usage_only: Whether it is a usage chunk without a choice, which not everybody asked for.
+    """
+
+    data: bytes
+    usage_only: bool
+
+
+StreamEvent = ChatEvent | Retrying | RawEvent
 
 
 class Outbox:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from droveway.catalog.models import limits
 from droveway.catalog.pricebook import PriceRow, price, price_bound
-from droveway.chat import ChatRequest, Usage
-from droveway.dialects.openai_chat import write_request
+from droveway.chat import Usage
 from droveway.engine.attempt import Attempt
 from droveway.engine.dispatch import usage_of
+from droveway.engine.inquiry import Inquiry
 from droveway.engine.records import AttemptEntry
 from droveway.engine.settling import Bound
 from droveway.errors import CancelledCallError, UnpricedModelError
@@ -24,7 +24,7 @@ OUTPUT_MAX_UNKNOWN: Final = 32_768
 
 def bound_of(
     engine: "Engine",
-    request: ChatRequest,
+    request: Inquiry,
     *,
     plan: Sequence[Candidate],
     money_decides: bool,
@@ -59,7 +59,7 @@ def bound_of(
 
 
 def attempt_entry(
-    engine: "Engine", request: ChatRequest, *, candidate: Candidate, attempt: Attempt
+    engine: "Engine", request: Inquiry, *, candidate: Candidate, attempt: Attempt
 ) -> AttemptEntry:
     """Write down one attempt, priced by the row that was in force when it started."""
     usage = usage_of(request, attempt)
@@ -102,11 +102,11 @@ def price_row(
 
 
 def _candidate_bound(
-    engine: "Engine", request: ChatRequest, *, candidate: Candidate, at: datetime
+    engine: "Engine", request: Inquiry, *, candidate: Candidate, at: datetime
 ) -> Bound:
     provider = engine.providers[candidate.provider]
-    body = write_request(
-        request, model=candidate.model, accent=provider.accent_for(candidate.model)
+    body = request.body(
+        model=candidate.model, accent=provider.accent_for(candidate.model), output_cap=None
     )
     row = engine.book.lookup(
         provider=provider.name,

@@ -1,0 +1,106 @@
+"""This file knows how to change a field of a JSON body and leave every other byte as it came.
+
+Provider prompt caches keep hitting only if the same text stays the same bytes, and fields that we
+do not know survive only if nobody writes them anew. So a body is never decoded and encoded: its
+top level is walked for the exact span of each value, and edits are put into those spans.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from droveway.errors import BadRequestError
+
+_BLANK: Final = b" \t\n\r"
+_TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class Spans:
+    """The top level of a JSON object, with the place of each value.
+
+    Args:
+        body: The whole body, as it came.
+
+    Attributes:
+        values: The bytes of each value, by key.
+
+    Raises:
+        BadRequestError: It is no JSON object, or has a key twice: which of the two a vendor takes
+            is anybody's guess, and a cheap model could be checked and a dear one be billed.
+    """
+
+    __slots__ = ("_at", "_body", "_end", "values")
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        try:
+            raw = _TOP.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRequestError(f"the request body is no JSON object: {error}") from error
+        self.values: dict[str, bytes] = {key: bytes(value) for key, value in raw.items()}
+        self._at: dict[str, int] = {}
+        self._end = self._walk()
+
+    def edited(self, edits: Mapping[str, bytes]) -> bytes:
+        """Return the body with some values replaced, or added behind the last one.
+
+        Args:
+            edits: JSON text by key.
+        """
+        pieces: list[bytes] = []
+        done = 0
+        body = self._body
+        for key in sorted(edits.keys() & self._at.keys(), key=self._at.__getitem__):
+            start = self._at[key]
+            pieces += (body[done:start], edits[key])
+            done = start + len(self.values[key])
+        added = [
+            msgspec.json.encode(key) + b":" + text
+            for key, text in edits.items()
+            if key not in self._at
+        ]
+        if added:
+            joint = b"," if self.values else b""
+            pieces += (body[done : self._end], joint, b",".join(added))
+            done = self._end
+        pieces.append(body[done:])
+        return b"".join(pieces)
+
+    def _walk(self) -> int:
+        """Find the place of each value; return where the last one ends."""
+        body = self._body
+        at = self._skip(0) + 1  # the decoder has seen that an object begins here
+        end = at
+        while body[at := self._skip(at)] != 0x7D:  # }
+            if body[at] == 0x2C:  # ,
+                at = self._skip(at + 1)
+            closing = self._closing_quote(at)
+            key = msgspec.json.decode(body[at:closing], type=str)
+            at = self._skip(self._skip(closing) + 1)
+            value = self.values[key]
+            if key in self._at or body[at : at + len(value)] != value:
+                raise BadRequestError(f"the request body has the key {key!r} twice; send it once")
+            self._at[key] = at
+            at = end = at + len(value)
+        return end
+
+    def _skip(self, at: int) -> int:
+        body = self._body
+        while body[at] in _BLANK:
+            at += 1
+        return at
+
+    def _closing_quote(self, at: int) -> int:
+        body = self._body
+        at = body.index(b'"', at + 1)
+        while _escaped(body, at):
+            at = body.index(b'"', at + 1)
+        return at + 1
+
+
+def _escaped(body: bytes, at: int) -> bool:
+    backslashes = 0
+    while body[at - 1 - backslashes] == 0x5C:
+        backslashes += 1
+    return backslashes % 2 == 1

@@ -1,0 +1,1 @@
+"""The HTTP server: one OpenAI-compatible door in front of every vendor."""
