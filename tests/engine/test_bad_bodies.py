@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from lab import ask, converse, run, terms
 
 from droveway.engine.engine import Engine
 from droveway.errors import BadRequestError, ProtocolError
 from droveway.settings import Timeout
+from lab import ask, converse, run, terms
 
 PATIENT = Timeout(connect_s=5, first_token_s=20, idle_s=20, total_s=20)
 
