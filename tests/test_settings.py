@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from droveway.engine.assembly import assemble
 from droveway.errors import SettingsError
 from droveway.settings import (
     AliasSettings,
@@ -171,7 +172,6 @@ def test_names_of_providers_models_and_prices_are_free() -> None:
         ({"routing": {"simple": 1}}, "routing.simple: "),
         ({"providers": 3}, "providers: "),
         ({"providers": {"good": PROVIDER, "bad": 3}}, "providers.bad: "),
-        ({"providers": {"good": PROVIDER, "bad": {}}}, "providers.bad: .*base_url"),
         ({"providers": {"good": PROVIDER, "b[0]": {**PROVIDER, "rpm": "9"}}}, r"providers.b\[0\].rpm: "),
         ({"providers": {"bad": {**PROVIDER, "rpm": 0}}}, "providers.bad: rpm must be at least 1"),
         ({"providers": {"bad": {**PROVIDER, "tpm": -5}}}, "providers.bad: tpm must be at least 1"),
@@ -328,3 +328,15 @@ def test_a_clock_of_a_call_is_above_zero_and_at_most_a_day(seconds: float) -> No
     for name in Timeout.__struct_fields__:
         with pytest.raises(ValueError, match=f"{name} must be above 0"):
             Timeout(**{name: seconds})
+
+
+def test_a_built_in_provider_needs_no_more_than_its_name_and_another_one_needs_a_url() -> None:
+    """Ours: `[providers.deepseek]` alone takes the built-in URL and the usual key variable."""
+    told = read_settings({"providers": {"deepseek": {"concurrency": 3}}})
+    (provider,) = assemble(told, {"DEEPSEEK_API_KEY": "sk-x"}).providers
+    assert provider.origin.host == "api.deepseek.com"
+    assert provider.concurrency == 3
+    with pytest.raises(SettingsError, match="DEEPSEEK_API_KEY"):
+        assemble(told, {})
+    with pytest.raises(SettingsError, match="no base_url"):
+        assemble(read_settings({"providers": {"mine": {}}}), {})

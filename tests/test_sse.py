@@ -68,10 +68,12 @@ def test_line_endings_may_be_mixed() -> None:
     assert datas(b"data: a\rdata: b\r\ndata: c\n\r\ndata: d\n\r") == [b"a\nb\nc", b"d"]
 
 
-@pytest.mark.parametrize("cut", range(len(b"data: a\r\n\r\ndata: b\r\n\r\n") + 1))
+CRLF_STREAM = b"data: a\r\ndata: b\r\n\r\ndata: c\r\n\r\n"
+
+
+@pytest.mark.parametrize("cut", range(len(CRLF_STREAM) + 1))
 def test_a_line_ending_cut_in_two_is_one(cut: int) -> None:
-    stream = b"data: a\r\n\r\ndata: b\r\n\r\n"
-    assert datas(stream[:cut], stream[cut:]) == [b"a", b"b"]
+    assert datas(CRLF_STREAM[:cut], CRLF_STREAM[cut:]) == [b"a\nb", b"c"]
 
 
 def test_an_empty_piece_between_cr_and_lf_changes_nothing() -> None:
@@ -192,6 +194,8 @@ def test_any_split_gives_the_same_events_and_the_same_end(stream: bytes, cuts: l
 
 
 @given(streams)
+@example(RECORDED)
+@example(CRLF_STREAM)
 def test_byte_by_byte_is_a_split_too(stream: bytes) -> None:
     assert parse(*[bytes([byte]) for byte in stream]) == reference(stream)
 
@@ -267,14 +271,16 @@ def test_any_number_of_small_events_and_comments_is_not_one_large_event() -> Non
         assert len(parser.feed(b": keep-alive\nevent: e\ndata: aaaa\nid: 1\ndata: b\n\n")) == 1
 
 
-def test_lines_that_carry_no_data_do_not_add_up() -> None:
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_lines_that_carry_no_data_do_not_add_up(size: int) -> None:
     parser = EventParser(event_bytes_max=64)
-    for _ in range(1000):
-        parser.feed(b": keep-alive\nevent: e\nid: 1\nx\n")
+    lines = b": keep-alive\nevent: e\nid: 1\nx\n" * 100
+    for place in range(0, len(lines), size):
+        parser.feed(lines[place : place + size])
     assert parser.feed(b"data: a\n\n") == [ServerSentEvent(b"a", b"e", b"1")]
 
 
-@given(streams, st.lists(st.integers(0, 1000), max_size=12), st.integers(1, 20))
+@given(streams, st.lists(st.integers(0, 1000), max_size=12), st.integers(5, 60))
 def test_the_bound_does_not_depend_on_how_the_bytes_were_cut(
     stream: bytes, cuts: list[int], bound: int
 ) -> None:

@@ -70,7 +70,8 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One `[providers.NAME]`.
 
     Attributes:
-        base_url: Where it listens, up to and without `/chat/completions`.
+        base_url: Where it listens, up to and without `/chat/completions`; a built-in provider
+            has one.
         dialect: How it speaks.
         accent: A vendor's particularities, by name.
         api_key: `env:NAME` or `file:PATH`; nothing for a server that asks for none.
@@ -81,7 +82,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
         tpm: Tokens in any minute at most, for each model.
     """
 
-    base_url: str
+    base_url: str = ""
     dialect: Literal["openai"] = "openai"
     accent: str | None = None
     api_key: str | None = None
@@ -92,7 +93,7 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     tpm: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.base_url.startswith(("http://", "https://")):
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
             raise ValueError(f"base_url must start with http:// or https://, not {self.base_url!r}")
         for name in ("concurrency", "rpm", "tpm"):
             bound = getattr(self, name)

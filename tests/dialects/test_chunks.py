@@ -245,6 +245,7 @@ def test_no_calls_are_no_event(calls: object) -> None:
 )
 def test_an_error_object_inside_a_stream_is_told(said: object) -> None:
     none: dict[str, Any] = {}
+    around: dict[str, Any]
     for around in (none, {"choices": []}, {"choices": None}, chunk({}, finish="error")):
         with pytest.raises(InBandError) as caught:
             read({**around, "error": said})

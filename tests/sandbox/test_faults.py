@@ -440,8 +440,18 @@ def check_split_lines(box: Sandbox, fault: str) -> None:
     wire = ask(box, fault, max_tokens=2)
     assert (wire.whole, wire.lines[-1], wire.finishes) == (True, "[DONE]", ["length"])
     assert wire.raw.count(b"\r\n1\r\n") == len(wire.body)
-    assert len(wire.reads) > 10
     assert box.journal[-1].events_sent == len(wire.lines)
+
+
+def chunks_of(raw: bytes) -> list[bytes]:
+    """The chunks of a chunked body, as they were framed."""
+    _, _, rest = raw.partition(b"\r\n\r\n")
+    chunks = []
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        chunks.append(rest[: int(size, 16)])
+        rest = rest[int(size, 16) + 2 :]
+    return chunks
 
 
 def check_split_utf8(box: Sandbox, fault: str) -> None:
@@ -450,8 +460,8 @@ def check_split_utf8(box: Sandbox, fault: str) -> None:
     for fields in asked:
         wire = ask(box, fault, **fields)
         is_good_stream(wire)
-        payloads = [data.rstrip(b"\r\n") for data in wire.reads]
-        assert any(data and data[-1] > 0x7F for data in payloads)
+        # Each chunk is a write of the sandbox's own; how many of them one read brings is luck.
+        assert any(chunk and chunk[-1] > 0x7F for chunk in chunks_of(wire.raw))
         assert not wire.text.isascii()
     assert len(ask(box, fault, stream=False).reads) >= 2
 

@@ -104,7 +104,7 @@ async def _stream(agent: AsyncAgent[str], question: Question) -> Reply[str]:
     except StreamTruncatedError as error:
         came = len(error.partial.text)
         raise DrovewayError(
-            f"the stream was cut after {came:,} characters; the answer above is not whole, ask again"
+            f"the stream was cut after {came:,} characters; the answer is not whole, ask again"
         ) from error
     finally:
         if printed:

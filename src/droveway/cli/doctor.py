@@ -48,7 +48,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 @options.model
 @options.as_json
 @click.pass_context
-def command(ctx: click.Context, *, as_json: bool, model: str | None, **given: Any) -> None:  # noqa: ANN401 - the options above
+def command(ctx: click.Context, /, *, as_json: bool, model: str | None, **given: Any) -> None:  # noqa: ANN401 - the options above
     """Try each provider with one small request, and say what to do where one fails."""
     chosen = providers.choose(given["base_url"], given["api_key"], given["config"])
     providers.tell_sandbox(chosen)

@@ -19,6 +19,7 @@ class Figures:
         tasks: How many were given out; 0 when that is not known beforehand.
         ended: How the tasks ended; one that is asked again counts once, as it ended last.
         asked_again: How many were asked a second time as a whole.
+        unsent: Requests that ended before anything was sent: out of money, or out of time in line.
         spending: Requests, tokens and cost of everything, asked again or not.
         first_token_ms: Of each task that is ok, to the first data event of its first answer.
         latency_ms: Of each task that is ok, all turns together.
@@ -29,6 +30,7 @@ class Figures:
         default_factory=lambda: {"ok": 0, "failed": 0, "cancelled": 0, "skipped": 0}
     )
     asked_again: int = 0
+    unsent: int = 0
     spending: Spending = field(default_factory=Spending)
     first_token_ms: list[float] = field(default_factory=list)
     latency_ms: list[float] = field(default_factory=list)
@@ -51,17 +53,24 @@ class Figures:
     @property
     def retries(self) -> int:
         """Requests that were sent beyond the first of each call."""
-        return max(0, self.spending.attempts - self.spending.requests)
+        return self.spending.attempts - (self.spending.requests - self.unsent)
 
-    def add(self, outcome: Outcome) -> None:
-        """Count a task that has ended."""
+    def add(self, outcome: Outcome, *, waited_ms: float | None = None) -> None:
+        """Count a task that has ended.
+
+        Args:
+            outcome: How it ended.
+            waited_ms: How long it took, where that is more than the calls of its replies took.
+        """
         self.ended[outcome.status] += 1
         self.spending = self.spending.with_all(outcome.spending)
+        self.unsent += outcome.error is not None and outcome.error.attempts == 0
         if outcome.status == "ok":
             first = outcome.replies[0].first_token_ms
             if first is not None:
                 self.first_token_ms.append(first)
-            self.latency_ms.append(sum(reply.latency_ms for reply in outcome.replies))
+            took_ms = sum(reply.latency_ms for reply in outcome.replies)
+            self.latency_ms.append(took_ms if waited_ms is None else waited_ms)
 
     def take_back(self, outcome: Outcome) -> None:
         """Let a task that failed be asked again; what it used and cost stays counted."""
@@ -75,7 +84,7 @@ class Figures:
         del usage["source"]
         return {
             "tasks": self.done,
-            **self.ended,
+            **{str(status): count for status, count in self.ended.items()},
             "asked_again": self.asked_again,
             "requests": spending.requests,
             "attempts": spending.attempts,
@@ -105,10 +114,10 @@ class Book:
         self.total.tasks += 1
         self.by_role[role].tasks += 1
 
-    def add(self, outcome: Outcome) -> None:
-        """Count a task that has ended."""
-        self.total.add(outcome)
-        self.by_role[outcome.role].add(outcome)
+    def add(self, outcome: Outcome, *, waited_ms: float | None = None) -> None:
+        """Count a task that has ended; arguments as for `Figures.add`."""
+        self.total.add(outcome, waited_ms=waited_ms)
+        self.by_role[outcome.role].add(outcome, waited_ms=waited_ms)
 
     def take_back(self, outcome: Outcome) -> None:
         """Let a task that failed be asked again."""

@@ -45,7 +45,9 @@ class Group(click.Group):
 
 
 def command(
-    name: str, *examples: str, **options: Any
+    name: str,
+    *examples: str,
+    **options: Any,  # noqa: ANN401 - those of click, which checks them
 ) -> Callable[[Callable[..., Any]], click.Command]:
     """Make a function a command; its docstring is the one sentence.
 

@@ -63,6 +63,13 @@ class Droveway(Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - whatever a command returns
+        """Run the command; click would tell of an interrupt with an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error
+
     def main(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ANN401 - those of click
         """Run a command and leave with its exit code; whatever goes wrong is one line."""
         options["standalone_mode"] = False
@@ -81,16 +88,14 @@ def tell(error: BaseException) -> int:
     """
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
-    if isinstance(error, BrokenPipeError):
-        # The reader of our output has seen enough; Python would complain once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message(), err=True)
         return MISUSED
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error, file=sys.stderr)
     message, code = _judged(error)
+    if code == INTERRUPTED and sys.stderr.isatty():
+        click.echo(err=True)  # the terminal has written ^C
     complain(message)
     return code
 
@@ -107,11 +112,8 @@ def _judged(error: BaseException) -> tuple[str, int]:
         return str(error), MISUSED
     if isinstance(error, DrovewayError):
         return str(error), FAILED
-    return (
-        f"unexpected {type(error).__name__}: {error}; run it again with {DEBUG_VARIABLE}=1 for "
-        "the trace",
-        FAILED,
-    )
+    hint = f"run it again with {DEBUG_VARIABLE}=1 for the trace"
+    return f"unexpected {type(error).__name__}: {error}; {hint}", FAILED
 
 
 commands: Final = Droveway(

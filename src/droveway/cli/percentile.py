@@ -1,4 +1,4 @@
-"""This file knows what a percentile is: nearest-rank, so that it is always a value that occurred."""
+"""This file knows what a percentile is: nearest-rank, always a value that occurred."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ class Asked:
     currency: str
 
 
-def _asked(config: Path | None, at: datetime | None, currency: str) -> Asked:
+def _question(config: Path | None, at: datetime | None, currency: str) -> Asked:
     settings = Settings() if config is None else load_settings(config)
     return Asked(book_with_own_prices(settings), at or SystemClock().now(), currency)
 
@@ -52,7 +52,7 @@ asked_options = options.together(options.at, options.currency, options.config, o
 @asked_options
 def list_prices(*, at: datetime | None, currency: str, config: Path | None, as_json: bool) -> None:
     """List every price that holds at a moment."""
-    asked = _asked(config, at, currency)
+    asked = _question(config, at, currency)
     rows = asked.book.rows_in_force(asked.at, currency)
     if as_json:
         _print_json([as_table_row(row, asked.at) for row in rows])
@@ -71,7 +71,7 @@ def show_price(
     model: str, *, at: datetime | None, currency: str, config: Path | None, as_json: bool
 ) -> None:
     """Show the one price of a model that holds at a moment."""
-    asked = _asked(config, at, currency)
+    asked = _question(config, at, currency)
     row = asked.book.find(None, model, at=asked.at, currency=currency)
     if as_json:
         _print_json(as_table_row(row, asked.at))
@@ -91,7 +91,7 @@ def show_price(
 @asked_options
 def compare_prices(from_model: str, to_model: str, *, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the options above
     """Price the same tokens at two models."""
-    asked = _asked(given["config"], given["at"], given["currency"])
+    asked = _question(given["config"], given["at"], given["currency"])
     inputs, cached, output = given["inputs"], given["cached"], given["output"]
     if cached > inputs:
         raise click.UsageError(
@@ -125,11 +125,11 @@ def compare_prices(from_model: str, to_model: str, *, as_json: bool, **given: An
 @click.option("--tokens", type=click.IntRange(min=0), metavar="N", required=True,
               help="Tokens of a month, input and output together.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["split", "flat_output"]), default="split",
-              show_default=True, help="A declared mix of classes, or all at the output price.")  # fmt: skip
+              show_default=True, help="A declared mix, or all as output.")  # fmt: skip
 @asked_options
 def savings(current: str, new: str, *, tokens: int, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the options above
     """Say what moving a month's tokens to another model saves."""
-    asked = _asked(given["config"], given["at"], given["currency"])
+    asked = _question(given["config"], given["at"], given["currency"])
     mode: Literal["split", "flat_output"] = given["mode"]
     saved = monthly_savings(
         current, tokens, new, at=asked.at, mode=mode, book=asked.book, currency=asked.currency

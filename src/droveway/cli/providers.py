@@ -1,4 +1,4 @@
-"""This file knows which providers a command asks: the URL given, the settings, keys, the sandbox."""
+"""This file knows which providers a command asks: a URL, the settings, keys, or the sandbox."""
 
 import ipaddress
 import os

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -83,6 +83,7 @@ class Results:
                 self._note(str(head.id), ok=head.outcome == "ok")
                 if not line.endswith(b"\n"):
                     self._file.write(b"\n")
+                    return
 
     def _note(self, name: str, *, ok: bool) -> None:
         self._again = self._again or name in self._known
@@ -138,7 +139,7 @@ def _torn(line: bytes) -> bool:
     return not line.endswith(b"\n") and _BEGINNING.startswith(line[: len(_BEGINNING)])
 
 
-def _newest(file: BinaryIO) -> Iterator[bytes]:
+def _newest(file: IO[bytes]) -> Iterator[bytes]:
     """Give out the newest line of each task, in the order of the file."""
     last = {str(_HEADS.decode(line).id): number for number, line in enumerate(file)}
     file.seek(0)

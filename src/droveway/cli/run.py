@@ -1,10 +1,10 @@
-"""This file knows `droveway run`: a file of tasks in, a file of results out, and on after a stop."""
+"""This file knows `droveway run`: tasks in, results out, and on after a stop."""
 
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import click
 import msgspec
@@ -56,7 +56,15 @@ positive = click.IntRange(min=1)
               help="Seconds that each answer may take in all.")  # fmt: skip
 @options.as_json
 @click.pass_context
-def command(ctx: click.Context, *, tasks: Path, output: Path, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the options above
+def command(
+    ctx: click.Context,
+    /,
+    *,
+    tasks: Path,
+    output: Path,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401 - the options above
+) -> None:
     """Work off a file of tasks with the 17 roles, and go on where an earlier run was stopped."""
     if tasks.exists() and output.exists() and tasks.samefile(output):
         raise click.UsageError("the results would overwrite the tasks; choose another --output")
@@ -101,7 +109,7 @@ class Run:
     """
 
     def __init__(
-        self, engine: Engine, file: BinaryIO, results: Results, *, roles: list[str], model: str
+        self, engine: Engine, file: IO[bytes], results: Results, *, roles: list[str], model: str
     ) -> None:
         self.results = results
         self._engine = engine
@@ -204,10 +212,9 @@ class Run:
         total = self._book.total
         said = []
         if total.not_ok:
-            reason, times = self._reasons.most_common(1)[0]
-            said.append(
-                f"{total.not_ok} of {total.done} tasks have no answer; {times} times: {reason}"
-            )
+            reason = self._reasons.most_common(1)[0][0].rstrip(".")
+            often = "most often: " if len(self._reasons) > 1 else ""
+            said.append(f"{total.not_ok} of {total.done} tasks have no answer ({often}{reason})")
         if self._bad:
             said.append(f"{self._bad} lines are no tasks")
         return f"{'; '.join(said)}; {answered}, {again}" if said else ""

@@ -19,15 +19,13 @@ def roles_table(book: Book, *, again: bool = False) -> Table:
         book: The figures; roles without a task are left out.
         again: Whether to show how many tasks were asked again.
     """
-    columns = ["", "ok", "failed", "retries", *(["again"] if again else []), "in", "cached", "out"]
-    columns += ["think", "p50/p95", "p50/p95/p99", "cost"]
-    drawn = tables.table(*columns)
-    drawn.columns[-3].header = Text("first token s\np50/p95", justify="right")
-    drawn.columns[-2].header = Text("latency s\np50/p95/p99", justify="right")
-    drawn.columns[-1].header = Text(f"cost\n{_currency(book.total)}", justify="right")
-    drawn.columns[0].header = Text("role")
+    columns = ["role", "ok", "fail", "retry", *(["again"] if again else [])]
+    columns += ["tokens\nin", "\ncache", "\nout", "\nthink"]
+    columns += ["TTFT s\np50/p95", "latency s\np50/p95/p99", f"cost\n{_currency(book.total)}"]
+    drawn = tables.table(*columns, tight=True)
     for column in drawn.columns:
         column.no_wrap = True
+        column.vertical = "bottom"
     for role, figures in book.by_role.items():
         if figures.done:
             drawn.add_row(*_row(role, figures, again=again))
@@ -62,11 +60,12 @@ def totals_lines(book: Book, wall_s: float) -> list[str]:
     cost = "unknown" if spending.cost is None else str(spending.cost)
     if spending.unpriced:
         cost += f", without {spending.unpriced} requests to unpriced models"
+    answered = f"{total.ok} of {total.done} tasks answered ({rate}) in {wall_s:.1f} s"
+    read = f"{usage.input_total:,} tokens in ({usage.cached_read:,} of them cached)"
+    written = f"{usage.output:,} out ({usage.reasoning:,} of them reasoning)"
     return [
-        f"{total.ok} of {total.done} tasks answered ({rate}) in {wall_s:.1f} s: "
-        f"{spending.requests} calls, {spending.attempts} requests sent",
-        f"{usage.input_total:,} tokens in ({usage.cached_read:,} of them cached), "
-        f"{usage.output:,} out ({usage.reasoning:,} of them reasoning)",
+        f"{answered}: {spending.requests} calls, {spending.attempts} requests sent",
+        f"{read}, {written}",
         f"cost {cost}",
     ]
 
@@ -75,9 +74,17 @@ def bar(book: Book, wall_s: float, *, total: int | None) -> Table:
     """Draw how far a run is, in one line."""
     line = Table.grid(padding=(0, 1))
     line.add_row(
-        ProgressBar(total=total, completed=book.total.done, width=40), progress(book, wall_s, total)
+        progress_bar(book.total.done, total, width=40),
+        progress(book, wall_s, total),
     )
     return line
+
+
+def progress_bar(done: int, total: int | None, *, width: int) -> ProgressBar:
+    """Draw a bar; the library's own red would say that something is wrong."""
+    return ProgressBar(
+        total=total, completed=done, width=width, complete_style="cyan", finished_style="green"
+    )
 
 
 def progress(book: Book, wall_s: float, total: int | None) -> str:

@@ -34,7 +34,7 @@ positive = click.IntRange(min=1)
 @click.option("--concurrency", type=positive, metavar="N", help="Requests at once likewise.")
 @click.option("--instant", is_flag=True, help="Answer without waiting.")
 @click.pass_context
-def command(ctx: click.Context, *, host: str, port: int, **given: Any) -> None:  # noqa: ANN401 - the options above
+def command(ctx: click.Context, /, *, host: str, port: int, **given: Any) -> None:  # noqa: ANN401 - the options above
     """Run a provider that is not there, until it is interrupted."""
     path: Path | None = given["script"]
     script = Script() if path is None else load_script(path)

@@ -21,14 +21,17 @@ def console(*, err: bool = False) -> Console:
     return made
 
 
-def table(*columns: str, title: str | None = None, left: Sequence[str] = ()) -> Table:
-    """Make a table whose columns are numbers, but for the first and those named in `left`."""
+def table(*columns: str, left: Sequence[str] = (), tight: bool = False) -> Table:
+    """Make a table whose columns are numbers, but for the first and those named in `left`.
+
+    Args:
+        columns: Their headings.
+        left: Those that hold words.
+        tight: Whether one space between columns must do.
+    """
     made = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=(0, 0 if tight else 1, 0, 0),
         pad_edge=False,
         show_edge=False,
         header_style="bold",

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import cycle
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -18,15 +19,13 @@ COUNTED_BYTES_MAX: Final = 256 * 1024 * 1024
 
 
 class TaskLine(Task, frozen=True, kw_only=True):
-    """A task with its place in the file.
+    """A task of a file.
 
     Attributes:
         name: Its id as it was written: text or a number.
-        line: Number of its line, from 1.
     """
 
     name: int | str
-    line: int
 
 
 class BadLine(msgspec.Struct, frozen=True):
@@ -57,7 +56,7 @@ class _Written(msgspec.Struct, frozen=True, kw_only=True):
 _DECODER: Final = msgspec.json.Decoder(_Written)
 
 
-def open_tasks(path: Path) -> BinaryIO:
+def open_tasks(path: Path) -> IO[bytes]:
     """Open a task file.
 
     Raises:
@@ -69,7 +68,7 @@ def open_tasks(path: Path) -> BinaryIO:
         raise SettingsError(f"cannot read the tasks {str(path)!r}: {error.strerror}") from error
 
 
-def count_lines(file: BinaryIO) -> int | None:
+def count_lines(file: IO[bytes]) -> int | None:
     """Count the lines that are not blank; None of a file that is no plain file, or is huge."""
     if not file.seekable() or os.fstat(file.fileno()).st_size > COUNTED_BYTES_MAX:
         return None
@@ -79,7 +78,7 @@ def count_lines(file: BinaryIO) -> int | None:
 
 
 def read_tasks(
-    file: BinaryIO, roles: Sequence[str], *, bad: Callable[[BadLine], None]
+    file: IO[bytes], roles: Sequence[str], *, bad: Callable[[BadLine], None]
 ) -> Iterator[TaskLine]:
     """Read a task file line by line, as there is room for the tasks.
 
@@ -105,7 +104,7 @@ def read_tasks(
         except BadRequestError:
             bad(BadLine(number, "write exactly one of query, messages and turns, not an empty one"))
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            bad(BadLine(number, str(error).replace("`", "'")))
+            bad(BadLine(number, _reason(error)))
         else:
             lines[task.id] = number
             yield task
@@ -117,7 +116,6 @@ def _task(text: bytes, number: int) -> TaskLine:
     return TaskLine(
         id=str(name),
         name=name,
-        line=number,
         role=written.role,
         query=written.query,
         messages=None if written.messages is None else tuple(map(_message, written.messages)),
@@ -140,6 +138,16 @@ def _check(task: TaskLine, roles: Sequence[str], lines: Mapping[str, int]) -> No
     if task.id in lines:
         raise ValueError(f"its id {task.name!r} is on line {lines[task.id]} already")
     if task.role is not None and task.role not in roles:
-        raise ValueError(f"there is no role {task.role!r}; the roles are: {', '.join(roles)}")
+        near = get_close_matches(task.role, roles, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(roles)}"
+        raise ValueError(f"there is no role {task.role!r}; {hint}")
     if not all(text.strip() for text in (task.query or "x", *(task.turns or ()))):
         raise ValueError("a text of it is blank")
+
+
+def _reason(error: Exception) -> str:
+    said = str(error).replace("`", "'")
+    no_json = isinstance(error, msgspec.DecodeError | UnicodeDecodeError | RecursionError)
+    if no_json and not isinstance(error, msgspec.ValidationError):
+        return f"it is no JSON ({said})"
+    return said

@@ -113,11 +113,19 @@ async def embedded_sandbox() -> tuple[Sandbox, Provider]:
 
 
 def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -> Provider:
-    origin, path = _address(told.base_url, name)
-    key = None
-    if told.api_key is not None:
-        key = resolve_secret(told.api_key, environ, key=f"providers.{name}.api_key")
     known = BUILT_IN.get(name)
+    base_url = told.base_url or (known.base_url if known else "")
+    if not base_url:
+        raise SettingsError(
+            f"providers.{name} has no base_url, and only {', '.join(BUILT_IN)} have one built in"
+        )
+    origin, path = _address(base_url, name)
+    reference = told.api_key
+    if reference is None and known is not None and not told.base_url:
+        reference = f"env:{known.key_variable}"
+    key = None
+    if reference is not None:
+        key = resolve_secret(reference, environ, key=f"providers.{name}.api_key")
     models = told.models or (known.models if known else ())
     accent = told.accent or (known.accent if known else None)
     return Provider(

@@ -228,9 +228,11 @@ class Attempt:
 
     def _timeout_error(self, phase: Phase) -> APITimeoutError:
         span = getattr(self.timeout, f"{phase}_s")
+        what = f"{self.provider.name} was silent for {span:g} s ({_PHASES.get(phase)})"
+        if phase == "total":
+            what = f"the call took longer than {span:g} s in all (total), waiting included"
         return APITimeoutError(
-            f"{self.provider.name} was silent for {span:g} s ({_PHASES[phase]}); "
-            f"raise {phase}_s if it needs longer",
+            f"{what}; raise {phase}_s if it needs longer",
             phase=phase,
             provider=self.provider.name,
             sent=self.call is not None,
@@ -241,7 +243,6 @@ _PHASES: Final[Mapping[Phase, str]] = {
     "connect": "connecting",
     "first_token": "before the first token",
     "idle": "between two data events",
-    "total": "the whole call",
 }
 
 

@@ -168,7 +168,7 @@ class WholeBody:
         """An error object with status 200 is an error all the same."""
         try:
             said = msgspec.json.decode(body)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         if not isinstance(said, Mapping) or not said.get("error"):
             return None

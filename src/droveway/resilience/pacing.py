@@ -18,8 +18,9 @@ loses nothing by having been sent first. The line has three states:
 
 A probe that is neither answered nor refused within two seconds counts as answered.
 
-"Spread" gives each ticket then waiting its own earliest moment, jitter × stagger × waiters from
-then on: a herd that was stopped together does not return together.
+"Spread" gives each ticket then waiting its own earliest moment: jitter × stagger × waiters, 2 s at
+most, from
+then on. A herd that was stopped together does not return together.
 
 The limits per minute are kept over a sliding minute, which is at least as strict as any window a
 vendor may use. Tokens are reserved by estimate when a ticket goes and corrected when it is back.
@@ -35,6 +36,8 @@ State = Literal["open", "cooling", "probing"]
 
 WINDOW_S: Final = 60.0
 STAGGER_S: Final = 0.05
+# A large herd is spread enough by then, and nobody shall wait for the sake of waiting.
+SPREAD_MAX_S: Final = 2.0
 # Without a Retry-After: what a refusal cools for, doubled with each one in a row.
 COOL_DOWN_BASE_S: Final = 1.0
 COOL_DOWN_MAX_S: Final = 30.0
@@ -212,7 +215,7 @@ class Pacer:
 
     def _open(self, now: float) -> None:
         self.state, self._probe = "open", None
-        reach = self._stagger_s * len(self._waiting)
+        reach = min(SPREAD_MAX_S, self._stagger_s * len(self._waiting))
         for waiting in self._waiting:
             waiting.not_before = now + waiting.jitter * reach
 
