@@ -6,6 +6,10 @@ DrovewayError
 │   │   ├── UnprocessableEntityError 422 invalid_request
 │   │   ├── RequestTooLargeError     413 request_too_large
 │   │   └── NotFoundError            404 model_not_found
+│   ├── InvalidKeyError              401 invalid_api_key
+│   ├── ModelNotAllowedError         403 model_not_allowed
+│   ├── CallerRateLimitError         429 rate_limited
+│   ├── RouteNotFoundError           404 route_not_found
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
 │   ├── DeadlineExceededError        429 deadline_exceeded
@@ -25,6 +29,7 @@ DrovewayError
 │   ├── ProtocolError                what they sent is not what was agreed
 │   │   └── OutputValidationError    the answer does not fit `output_type`
 │   └── StreamTruncatedError         the stream stopped without its finish marker
+├── StoreUnavailableError            503 unavailable
 ├── SettingsError                    refuse to start
 └── NoAnswerError                    two or more candidates failed; holds each
 
@@ -99,6 +104,13 @@ class NotFoundError(BadRequestError):
 
     status = 404
     code = "model_not_found"
+
+
+class InvalidKeyError(CallerError):
+    """The key opens nothing here: malformed, unknown, revoked or expired."""
+
+    status = 401
+    code = "invalid_api_key"
 
 
 class UnpricedModelError(CallerError):
@@ -266,6 +278,44 @@ class StreamTruncatedError(UpstreamError):
     ) -> None:
         super().__init__(message, provider=provider, attempts=attempts)
         self.partial = partial
+
+
+class ModelNotAllowedError(CallerError):
+    """The key may not ask for this model."""
+
+    status = 403
+    code = "model_not_allowed"
+
+
+class CallerRateLimitError(CallerError):
+    """The key has reached a limit of its own; no vendor was asked.
+
+    Attributes:
+        retry_after_s: When there is room again, in seconds.
+    """
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RouteNotFoundError(CallerError):
+    """The server has nothing at this path."""
+
+    status = 404
+    code = "route_not_found"
+
+
+class StoreUnavailableError(DrovewayError):
+    """The store cannot be read or written now: locked, full, read-only, damaged or closed."""
+
+    status = 503
+    code = "unavailable"
+    retryable = True
 
 
 class SettingsError(DrovewayError):

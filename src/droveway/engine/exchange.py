@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from droveway.chat import Answer
 from droveway.dialects.ending import Outcome
+from droveway.engine.attempt import Attempt
 from droveway.engine.dispatch import Errand
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
@@ -69,6 +70,11 @@ class Exchange:
         self._at = engine.clock.now()
         self._began = engine.clock.monotonic()
         self.task = asyncio.get_running_loop().create_task(self._run(), name=self.id)
+
+    @property
+    def attempts(self) -> Sequence[tuple[Candidate, Attempt]]:
+        """The attempts so far, oldest first."""
+        return () if self._errand is None else tuple(self._errand.attempts)
 
     def give_up(self) -> None:
         """Signal that the caller is gone; what must still be done is done without them."""

@@ -41,7 +41,11 @@ class RawEvent(msgspec.Struct, frozen=True, gc=False, tag="raw"):
     usage_only: bool
 
 
-StreamEvent = ChatEvent | Retrying | RawEvent
+class KeepAlive(msgspec.Struct, frozen=True, gc=False, tag="keep_alive"):
+    """Nothing came for a while; the reader may want to tell its own caller that it still waits."""
+
+
+StreamEvent = ChatEvent | Retrying | RawEvent | KeepAlive
 
 
 class Outbox:
@@ -91,6 +95,10 @@ class Outbox:
         self._end = error
         self._wake()
 
+    def take_now(self) -> StreamEvent | None:
+        """Return the next event if it is there already."""
+        return self._pop() if self._events else None
+
     async def take(self) -> StreamEvent | None:
         """Return the next event, or None after the last one.
 
@@ -107,6 +115,9 @@ class Outbox:
                 await self._waiter
             finally:
                 self._waiter = None
+        return self._pop()
+
+    def _pop(self) -> StreamEvent:
         event, size = self._events.popleft()
         was_full = self.full
         self._size -= size

@@ -5,18 +5,17 @@ import zlib
 from typing import Final
 
 from droveway.errors import BadRequestError, CancelledCallError, RequestTooLargeError
-from droveway.gateway.asgi import Receive, Scope, header
+from droveway.gateway.asgi import Receive, Visit
 
 BODY_S: Final = 60.0
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
 
-async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
+async def read_body(visit: Visit, *, bytes_max: int) -> bytes:
     """Receive a whole body.
 
     Args:
-        scope: Of the request.
-        receive: Of the request.
+        visit: The request.
         bytes_max: What it may have, before and after unpacking.
 
     Raises:
@@ -24,18 +23,18 @@ async def read_body(scope: Scope, receive: Receive, *, bytes_max: int) -> bytes:
         BadRequestError: It is packed in a way we do not read, or takes too long.
         CancelledCallError: The caller went away.
     """
-    declared = header(scope, b"content-length")
+    declared = visit.header(b"content-length")
     if declared is not None and declared.isdigit() and int(declared) > bytes_max:
         raise _too_large(bytes_max)
-    message = await receive()
+    message = await visit.receive()
     body: bytes = message.get("body", b"")
     if message["type"] == "http.disconnect":
         raise CancelledCallError("the caller went away before the request was whole")
     if message.get("more_body"):
-        body = await _rest(body, receive, bytes_max)
+        body = await _rest(body, visit.receive, bytes_max)
     if len(body) > bytes_max:
         raise _too_large(bytes_max)
-    coding = (header(scope, b"content-encoding") or b"identity").strip().lower()
+    coding = (visit.header(b"content-encoding") or b"identity").strip().lower()
     return body if coding == b"identity" else _unpacked(body, coding, bytes_max)
 
 
@@ -54,7 +53,9 @@ async def _rest(first: bytes, receive: Receive, bytes_max: int) -> bytes:
                 if not message.get("more_body"):
                     return b"".join(pieces)
     except TimeoutError as error:
-        raise BadRequestError(f"the request body took longer than {BODY_S:g} s; send it at once") from error
+        raise BadRequestError(
+            f"the request body took longer than {BODY_S:g} s; send it at once"
+        ) from error
 
 
 def _unpacked(body: bytes, coding: bytes, bytes_max: int) -> bytes:
