@@ -41,6 +41,8 @@ class Output(Generic[T]):
     """
 
     def __init__(self, kind: type[T]) -> None:
+        if not isinstance(kind, type):
+            raise BadRequestError(f"output_type is a type, not {kind!r}")
         self._kind = kind
         self.name = kind.__name__
         self.schema: Mapping[str, Any] | None = None

@@ -15,6 +15,7 @@ from droveway.engine.assembly import (
     Parts,
     assemble,
     book_with_own_prices,
+    default_model,
     embedded_sandbox,
     provider_at,
 )
@@ -48,6 +49,7 @@ class Engine:
         environ: Where keys and proxies are looked up; the process's own by default.
         clock: Where time and jitter come from.
         ledger: Who must agree to every cost.
+        journal: Where the rows go; memory by default. Whoever made it closes it, after the engine.
         providers: Who can be asked, instead of the settings' providers.
 
     Raises:
@@ -63,6 +65,7 @@ class Engine:
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         ledger: Ledger | None = None,
+        journal: Journal | None = None,
         providers: list[Provider] | None = None,
     ) -> None:
         told = settings or Settings()
@@ -81,7 +84,7 @@ class Engine:
         self.book = self._parts.book
         self.clock: Clock = clock or SystemClock()
         self.ledger: Ledger = ledger or NoLedger()
-        self.journal = Journal()
+        self.journal = journal or Journal()
         self.providers: dict[str, Provider] = {each.name: each for each in self._parts.providers}
         self.pool = Pool(clock=self.clock, proxy=ProxyRules.from_environment(self._environ))
         self.dispatch = Dispatch(
@@ -159,6 +162,10 @@ class Engine:
         finally:
             exchange.give_up()
 
+    def belongs_here(self) -> bool:
+        """Whether it may be used on the running event loop: it was not yet, or only there."""
+        return self._loop is None or self._loop is asyncio.get_running_loop()
+
     def admit(self) -> None:
         """Let a request in.
 
@@ -180,8 +187,9 @@ class Engine:
         """Return the model a request asks for, with "auto" and tier names looked up."""
         if request.model != "auto" and request.model not in TIERS:
             return request.model
-        tier: str = getattr(self.settings.routing, tier_of(request.messages, request.model))
-        return tier
+        routing = self.settings.routing
+        model: str = getattr(routing, tier_of(request.messages, request.model))
+        return default_model(model, routing, list(self.providers.values()))
 
     def line_of(self, candidate: Candidate) -> Line:
         """Return the one line before a provider's account and model."""
@@ -221,13 +229,16 @@ class Engine:
             self._loop, self._ready = loop, asyncio.Lock()
         if self._loop is not loop:
             raise SettingsError(
-                "this engine belongs to another event loop; make one engine for each loop, or "
-                "use the synchronous Agent"
+                "this engine belongs to another event loop; make one engine for each loop"
             )
         if not self._parts.sandbox or self.providers:
             return
         assert self._ready is not None, "set together with the loop"
         async with self._ready:
             if not self.providers:
+                LOG.warning(
+                    "no provider is configured, so the sandbox answers; export DEEPSEEK_API_KEY "
+                    "or another vendor's key, or give a base_url"
+                )
                 self.sandbox, provider = await embedded_sandbox()
                 self.providers[provider.name] = provider

@@ -136,8 +136,9 @@ class Exchange:
         try:
             await self._engine.dispatch.run(errand)
         except asyncio.CancelledError:
-            # Only `give_up` cancels this task, and only between these two lines.
-            assert self._gone, "nobody but give_up cancels the corridor"
+            # By `give_up`, which cancels between these two lines only; or the event loop is being
+            # closed with all its tasks, which is the same to us: nobody waits for the answer.
+            self._gone = True
             errand.answer = None
         finally:
             self._errand = None
@@ -182,4 +183,6 @@ class Exchange:
             first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
             total_ms=(clock.monotonic() - self._began) * 1e3,
             tags=self._terms.tags,
+            key_id=self._terms.key_id,
+            client_gone=self._gone,
         )

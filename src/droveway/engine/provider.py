@@ -130,7 +130,7 @@ class Provider:
             now: The wall clock, UTC; for a Retry-After date.
             retry_after_max_s: What a longer wait is cut to.
         """
-        said = self.redact(error_message(body)) or "no reason given"
+        said = self.redact(error_message(body)).rstrip(".") or "no reason given"
         message = f"{self.name} answered {status}: {said}"
         if status in _ADVICE:
             message = f"{message}; {_ADVICE[status]}"
