@@ -55,6 +55,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         first_token_ms: From the door to the first data event.
         total_ms: From the door to the end.
         tags: Free words: agent, role and what the caller gave.
+        key_id: Whose key it came with; None without keys.
+        client_gone: Whether the caller went away before the end.
     """
 
     id: str
@@ -70,3 +72,5 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float | None = None
     total_ms: float = 0.0
     tags: Mapping[str, str] = {}
+    key_id: str | None = None
+    client_gone: bool = False
