@@ -6,6 +6,7 @@ DrovewayError
 │   │   ├── UnprocessableEntityError 422 invalid_request
 │   │   ├── RequestTooLargeError     413 request_too_large
 │   │   └── NotFoundError            404 model_not_found
+│   ├── InvalidKeyError              401 invalid_api_key
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
 │   ├── DeadlineExceededError        429 deadline_exceeded
@@ -25,6 +26,7 @@ DrovewayError
 │   ├── ProtocolError                what they sent is not what was agreed
 │   │   └── OutputValidationError    the answer does not fit `output_type`
 │   └── StreamTruncatedError         the stream stopped without its finish marker
+├── StoreUnavailableError            503 unavailable
 ├── SettingsError                    refuse to start
 └── NoAnswerError                    two or more candidates failed; holds each
 
@@ -33,7 +35,7 @@ the OpenAI SDK where the meaning is the same. A message says what happened and w
 never holds a key or prompt text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -101,6 +103,13 @@ class NotFoundError(BadRequestError):
     code = "model_not_found"
 
 
+class InvalidKeyError(CallerError):
+    """The key opens nothing here: malformed, unknown, revoked or expired."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
 class UnpricedModelError(CallerError):
     """The model has no price where money decides; it is never billed as another or as 0."""
 
@@ -148,8 +157,10 @@ class UpstreamError(DrovewayError):
         provider: Name of the provider in the settings.
         request_id: The vendor's own id of the request, where it gave one.
         sent: Whether any byte of the request may have reached the vendor.
+        partial: What had arrived until then; None for nothing.
     """
 
+    partial: "Answer | None" = None
     status = 502
     code = "upstream_failed"
     retryable = True
@@ -169,6 +180,13 @@ class UpstreamError(DrovewayError):
         self.provider = provider
         self.request_id = request_id
         self.sent = sent
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change every text in it that may stem from the vendor; takes keys out."""
+        self.message = change(self.message)
+        self.args = (self.message,)
+        if self.request_id is not None:
+            self.request_id = change(self.request_id)
 
 
 class APIConnectionError(UpstreamError):
@@ -265,7 +283,15 @@ class StreamTruncatedError(UpstreamError):
         attempts: int = 0,
     ) -> None:
         super().__init__(message, provider=provider, attempts=attempts)
-        self.partial = partial
+        self.partial: Answer = partial
+
+
+class StoreUnavailableError(DrovewayError):
+    """The store cannot be read or written now: locked, full, read-only, damaged or closed."""
+
+    status = 503
+    code = "unavailable"
+    retryable = True
 
 
 class SettingsError(DrovewayError):

@@ -65,7 +65,7 @@ class FunctionTool:
         """Make one call; whatever goes wrong goes back to the model, which may do better."""
         try:
             given = msgspec.json.decode(call.arguments or "{}", type=self._arguments)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._failed(call, f"the arguments do not fit: {error}")
         arguments = {name: getattr(given, name) for name in self._arguments.__struct_fields__}
         try:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -28,7 +28,7 @@ from droveway.engine.provider import Provider
 from droveway.engine.records import Row
 from droveway.engine.settling import Ledger, NoLedger
 from droveway.engine.terms import Terms
-from droveway.errors import CancelledCallError, SettingsError
+from droveway.errors import CancelledCallError, DrovewayError, SettingsError
 from droveway.resilience.pacing import Pacer
 from droveway.routing.plan import Candidate, plan
 from droveway.routing.tiers import TIERS, tier_of
@@ -209,16 +209,26 @@ class Engine:
         """How many requests are on their way or being settled."""
         return len(self._open)
 
-    def report(self, request_id: str, error: Exception) -> None:
-        """Record a failure of our own, with its trace; the request id finds it."""
+    def own_failure(self, request_id: str, error: Exception) -> DrovewayError:
+        """Record a failure of our own, with its trace, and return what the caller is told."""
         LOG.error("request %s failed inside the engine", request_id, exc_info=error)
+        return DrovewayError(f"the engine failed inside ({type(error).__name__}: {error})")
+
+    def guarded(self, request_id: str, listener: Callable[[Row], None], row: Row) -> None:
+        """Tell a listener; one that raises is recorded and changes nothing else."""
+        try:
+            listener(row)
+        except Exception as error:  # noqa: BLE001 - foreign code, told of what is done already
+            self.own_failure(request_id, error)
 
     async def aclose(self) -> None:
         """Give up what is open, wait until it is settled, and close every connection."""
         self._closed = True
         for exchange in list(self._open):
             exchange.give_up()
-        await asyncio.gather(*(exchange.task for exchange in self._open), return_exceptions=True)
+        if self._open:
+            # Not `gather`: being cancelled here must not cancel a settlement.
+            await asyncio.wait([exchange.task for exchange in self._open])
         await self.pool.aclose()
         if self.sandbox is not None:
             await self.sandbox.close()
@@ -231,14 +241,16 @@ class Engine:
             raise SettingsError(
                 "this engine belongs to another event loop; make one engine for each loop"
             )
-        if not self._parts.sandbox or self.providers:
+        if not self._parts.sandbox or self.providers or self._closed:
             return
         assert self._ready is not None, "set together with the loop"
         async with self._ready:
-            if not self.providers:
+            if not self.providers and not self._closed:
                 LOG.warning(
                     "no provider is configured, so the sandbox answers; export DEEPSEEK_API_KEY "
                     "or another vendor's key, or give a base_url"
                 )
                 self.sandbox, provider = await embedded_sandbox()
                 self.providers[provider.name] = provider
+                if self._closed:  # while it was being started
+                    await self.sandbox.close()
