@@ -44,7 +44,7 @@ test: lint types contracts  ## everything that must be green, in under five minu
 
 test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 	$(BIN)/coverage erase
-	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/coverage run -m pytest -p no:xdist --durations=8
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -p no:xdist --durations=8
 	$(BIN)/coverage combine
 	$(BIN)/coverage report --skip-covered --show-missing
 

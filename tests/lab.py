@@ -112,7 +112,7 @@ class BookkeepingLedger(Ledger):
         self.open -= 1
         self.steps.append("settled")
 
-    async def release(self, hold: Hold) -> None:
+    async def release(self, hold: Hold, *, sent: bool = False) -> None:
         await asyncio.sleep(0)
         self.open -= 1
         self.steps.append("released")

@@ -38,7 +38,7 @@ the OpenAI SDK where the meaning is the same. A message says what happened and w
 never holds a key or prompt text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -160,8 +160,10 @@ class UpstreamError(DrovewayError):
         provider: Name of the provider in the settings.
         request_id: The vendor's own id of the request, where it gave one.
         sent: Whether any byte of the request may have reached the vendor.
+        partial: What had arrived until then; None for nothing.
     """
 
+    partial: "Answer | None" = None
     status = 502
     code = "upstream_failed"
     retryable = True
@@ -181,6 +183,13 @@ class UpstreamError(DrovewayError):
         self.provider = provider
         self.request_id = request_id
         self.sent = sent
+
+    def rewrite(self, change: Callable[[str], str]) -> None:
+        """Change every text in it that may stem from the vendor; takes keys out."""
+        self.message = change(self.message)
+        self.args = (self.message,)
+        if self.request_id is not None:
+            self.request_id = change(self.request_id)
 
 
 class APIConnectionError(UpstreamError):
@@ -277,7 +286,15 @@ class StreamTruncatedError(UpstreamError):
         attempts: int = 0,
     ) -> None:
         super().__init__(message, provider=provider, attempts=attempts)
-        self.partial = partial
+        self.partial: Answer = partial
+
+
+class StoreUnavailableError(DrovewayError):
+    """The store cannot be read or written now: locked, full, read-only, damaged or closed."""
+
+    status = 503
+    code = "unavailable"
+    retryable = True
 
 
 class ModelNotAllowedError(CallerError):
@@ -308,14 +325,6 @@ class RouteNotFoundError(CallerError):
 
     status = 404
     code = "route_not_found"
-
-
-class StoreUnavailableError(DrovewayError):
-    """The store cannot be read or written now: locked, full, read-only, damaged or closed."""
-
-    status = 503
-    code = "unavailable"
-    retryable = True
 
 
 class SettingsError(DrovewayError):

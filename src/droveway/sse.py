@@ -14,7 +14,7 @@ import msgspec
 from droveway.errors import ProtocolError
 
 EndState = Literal["between_events", "inside_event"]
-EVENT_BYTES_MAX: Final = 8 * 2**20
+EVENT_BYTES_MAX: Final = 2 * 2**20
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -45,14 +45,13 @@ class EventParser:
     """
 
     __slots__ = (
-        "_bytes_max", "_data", "_data_bytes", "_event", "_id", "_line_bytes", "_parts",
+        "_bytes_max", "_data", "_data_bytes", "_event", "_id", "_rest",
         "_skip_lf", "_started", "comments", "events", "retry_ms",
     )  # fmt: skip
 
     def __init__(self, *, event_bytes_max: int = EVENT_BYTES_MAX) -> None:
         self._bytes_max = event_bytes_max
-        self._parts: list[bytes] = []  # the line that is not finished yet
-        self._line_bytes = 0
+        self._rest = bytearray()  # the line that is not finished yet
         self._data: list[bytes] = []  # data lines of the event that is not finished yet
         self._data_bytes = 0  # of those lines, their names included
         self._event = b""
@@ -85,9 +84,9 @@ class EventParser:
             self._keep(piece)
             return []
         first, *lines = piece.split(b"\n")
-        if self._parts:
-            first = b"".join((*self._parts, first))
-            self._parts, self._line_bytes = [], 0
+        if self._rest:
+            first = bytes(self._rest) + first
+            self._rest.clear()
         rest = lines.pop()
         found: list[ServerSentEvent] = []
         self._line(first, found)
@@ -98,7 +97,7 @@ class EventParser:
 
     def finish(self) -> EndState:
         """Say how the stream stood when its bytes ended."""
-        inside = self._parts or self._data or self._event
+        inside = self._rest or self._data or self._event
         return "inside_event" if inside else "between_events"
 
     def _is_one_whole_event(self, piece: bytes) -> bool:
@@ -107,26 +106,25 @@ class EventParser:
             piece[:6] == b"data: "
             and piece.find(b"\n") == len(piece) - 2
             and piece[-1:] == b"\n"
-            and not (self._parts or self._data or self._event or self._skip_lf)
+            and not (self._rest or self._data or self._event or self._skip_lf)
             and self._started
             and len(piece) <= self._bytes_max
             and b"\r" not in piece
         )
 
     def _start(self, piece: bytes) -> bytes:
-        held = b"".join((*self._parts, piece))
+        held = bytes(self._rest) + piece
+        self._rest.clear()
         if len(held) < len(_BOM) and _BOM.startswith(held):
-            self._parts = [held] if held else []
+            self._rest += held
             return b""
-        self._parts = []
         self._started = True
         return held.removeprefix(_BOM)
 
     def _keep(self, piece: bytes) -> None:
         if piece:
-            self._line_bytes += len(piece)
-            self._bound(self._line_bytes)
-            self._parts.append(piece)
+            self._bound(len(self._rest) + len(piece))
+            self._rest += piece
 
     def _line(self, line: bytes, found: list[ServerSentEvent]) -> None:
         if not line:

@@ -18,6 +18,7 @@ from droveway.chat import (
     UsageUpdate,
 )
 from droveway.dialects.openai_chat import ChunkReader, InBandError
+from droveway.errors import ProtocolError
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 COUNTED = UsageUpdate(Usage(input=10, output=5))
@@ -265,23 +266,47 @@ def test_an_error_that_is_null_is_none() -> None:
         b"3",
         b"null",
         b"hello",
-        b'{"choices": 3}',
-        b'{"choices": [3]}',
-        b'{"choices": [{"delta": "a"}]}',
-        b'{"choices": [{"delta": {"content": 3}}]}',
         b'{"choices": [{"delta": {"content": "\xff"}}]}',
         b'{"choices": [{"delta": {"content": "\\ud800"}}]}',
-        b'{"id": 7}',
         b'{"usage": ' + b"[" * 100_000,
         b'{"unknown": ' + b'{"a":' * 100_000,
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_what_is_no_chunk_is_a_decode_error_and_nothing_else(data: bytes) -> None:
+def test_what_is_no_object_is_a_decode_error_and_nothing_else(data: bytes) -> None:
     reader = ChunkReader()
     with pytest.raises(msgspec.DecodeError):
         reader.read(data)
     assert reader.read(json.dumps(chunk({"content": "a"})).encode()) == [TextDelta("a")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices": 3}',
+        b'{"choices": [3]}',
+        b'{"choices": [{"delta": "a"}]}',
+        b'{"choices": [{"delta": {"content": 3}}]}',
+    ],
+)
+def test_an_object_that_is_no_chunk_is_not_passed_over(data: bytes) -> None:
+    """Ours: text of the answer may be in it, and would be missing without a word."""
+    with pytest.raises(ProtocolError, match="cannot be read"):
+        ChunkReader().read(data)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"id": 7}, {"model": ["m"]}, {"choices": [{"index": None, "delta": {"content": "a"}}]}],
+)
+def test_odd_names_and_an_absent_index_do_not_cost_the_text(fields: dict[str, object]) -> None:
+    said = {"choices": [{"index": 0, "delta": {"content": "a"}}], **fields}
+    assert ChunkReader().read(json.dumps(said).encode()) == [TextDelta("a")]
+
+
+def test_text_in_parts_is_text_in_a_stream_too() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    assert ChunkReader().read(json.dumps(chunk({"content": parts})).encode()) == [TextDelta("ab")]
 
 
 json_values = st.recursive(
@@ -300,5 +325,5 @@ json_values = st.recursive(
 def test_any_json_is_read_or_refused_in_one_of_the_two_ways(said: object) -> None:
     try:
         read(said)  # type: ignore[arg-type]
-    except (msgspec.DecodeError, InBandError):
+    except (msgspec.DecodeError, ProtocolError, InBandError):
         return

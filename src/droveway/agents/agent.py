@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, Generic, Self
+from typing import Any, Final, Generic, Self, TypedDict
 
 import msgspec
 
@@ -14,7 +14,7 @@ from droveway.agents.reply import Reply, Tally, UsageReport
 from droveway.agents.shared import hold_engine, let_go
 from droveway.agents.talk import Asking, Talk
 from droveway.agents.tools import Toolbox
-from droveway.chat import Message
+from droveway.agents.turns import Turns, conversation_of
 from droveway.clock import SystemClock
 from droveway.engine.engine import Engine
 from droveway.engine.settling import Ledger
@@ -24,6 +24,26 @@ from droveway.resilience.retry import RetryPolicy
 from droveway.settings import Timeout
 
 DEFAULT_MODEL: Final = "auto"
+RESERVED: Final = frozenset({"model", "messages", "stream"})
+
+
+class AgentOptions(TypedDict, total=False):
+    """What an agent can be made with besides its name and `output_type`; see `AsyncAgent`."""
+
+    base_url: str | None
+    api_key: str | None
+    model: str
+    instructions: str | None
+    tools: Sequence[Callable[..., Any]]
+    temperature: float | None
+    max_tokens: int | None
+    reasoning_effort: str | None
+    extra: Mapping[str, Any] | None
+    retry: RetryPolicy | None
+    timeout: Timeout | None
+    limits: Limits | None
+    engine: Engine | None
+    role: str | None
 
 
 class AsyncAgent(Generic[T]):
@@ -50,7 +70,7 @@ class AsyncAgent(Generic[T]):
 
     Raises:
         ToolError: A function cannot be a tool.
-        BadRequestError: There is no schema for `output_type`.
+        BadRequestError: An argument cannot be used.
     """
 
     def __init__(
@@ -73,6 +93,15 @@ class AsyncAgent(Generic[T]):
         engine: Engine | None = None,
         role: str | None = None,
     ) -> None:
+        _checked(timeout=timeout, retry=retry, limits=limits, extra=extra)
+        if not isinstance(model, str):
+            raise BadRequestError(f"model is a name, not {model!r}")
+        if engine is not None and base_url is not None:
+            raise BadRequestError("give an engine or a base_url: an engine has its addresses")
+        if api_key is not None and base_url is None:
+            raise BadRequestError(
+                "api_key goes with base_url; vendors' own keys are read from the environment"
+            )
         self.name = name
         self.role = role
         self.instructions = instructions
@@ -109,7 +138,7 @@ class AsyncAgent(Generic[T]):
 
     async def chat(
         self,
-        message: str | Sequence[Message],
+        message: Turns,
         *,
         system_prompt: str | None = None,
         model: str | None = None,
@@ -119,7 +148,8 @@ class AsyncAgent(Generic[T]):
         """Ask, and wait for the whole answer; tools are called on the way.
 
         Args:
-            message: A user's message, or a whole conversation.
+            message: A user's message, or a whole conversation: `Message`s, or dicts as the OpenAI
+                SDK takes them. To go on, send `[*reply.messages, Message(...)]`.
             system_prompt: Instead of the agent's instructions; the conversation stays as it is.
             model: Instead of the agent's model.
             limits: Limits of this call alone, besides the agent's own.
@@ -133,7 +163,7 @@ class AsyncAgent(Generic[T]):
 
     def stream_chat(
         self,
-        message: str | Sequence[Message],
+        message: Turns,
         *,
         system_prompt: str | None = None,
         model: str | None = None,
@@ -146,7 +176,7 @@ class AsyncAgent(Generic[T]):
 
     def conversation(
         self,
-        message: str | Sequence[Message],
+        message: Turns,
         own: "Own | None" = None,
         *,
         tally: Tally | None = None,
@@ -159,6 +189,7 @@ class AsyncAgent(Generic[T]):
             tally: Where its requests are added up besides the agent's own report.
         """
         own = own or Own()
+        _checked(timeout=own.timeout, limits=own.limits)
         engine = self._the_engine()
         asking = self._asking
         if own.model is not None:
@@ -189,12 +220,14 @@ class AsyncAgent(Generic[T]):
         """Let the shared engine go; the last agent that does so closes its connections."""
         if self._held is not None:
             held, self._held = self._held, None
-            await let_go(held)
+            if held.belongs_here():
+                await let_go(held)
 
     def _the_engine(self) -> Engine:
         if self._engine is not None:
             return self._engine
-        if self._held is None:
+        if self._held is None or not self._held.belongs_here():
+            # Another `asyncio.run`, or a forked child: an engine stays with its event loop.
             self._held = hold_engine(self._base_url, self._api_key)
         return self._held
 
@@ -211,19 +244,20 @@ class Own(msgspec.Struct, frozen=True):
     tallies: tuple[Tally, ...] = ()
 
 
-def conversation_of(message: str | Sequence[Message], system: str | None) -> list[Message]:
-    """Return the turns of a call: the system prompt in front, the whole history behind it.
-
-    Raises:
-        BadRequestError: There is nothing to send.
-    """
-    turns = [Message(role="user", content=message)] if isinstance(message, str) else list(message)
-    if not turns:
-        raise BadRequestError("there is no message to send; give at least one")
-    if system is None:
-        return turns
-    rest = turns[1:] if turns[0].role in {"system", "developer"} else turns
-    return [Message(role="system", content=system), *rest]
+def _checked(
+    *, timeout: object = None, retry: object = None, limits: object = None, extra: object = None
+) -> None:
+    for name, value, kind in (
+        ("timeout", timeout, Timeout),
+        ("retry", retry, RetryPolicy),
+        ("limits", limits, Limits),
+        ("extra", extra, Mapping),
+    ):
+        if value is not None and not isinstance(value, kind):
+            raise BadRequestError(f"{name} is a {kind.__name__}, not {value!r}")
+    taken = RESERVED & extra.keys() if isinstance(extra, Mapping) else None
+    if taken:
+        raise BadRequestError(f"extra cannot set {min(taken)!r}: the agent does")
 
 
 def _shortest(*given: Limits | float | None) -> float | None:

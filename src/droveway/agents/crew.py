@@ -1,10 +1,11 @@
 """This file knows how several roles work side by side and stop each other, or do not."""
 
 import asyncio
-from typing import Literal
+from typing import Literal, get_args
 
 from droveway.agents.outcomes import Outcome
 from droveway.agents.work import Work
+from droveway.errors import BadRequestError
 
 # collect: let all end; fail_fast: the first failure stops the rest; quorum: stop when enough
 # have answered, or when enough can no longer answer.
@@ -18,11 +19,24 @@ class Crew:
         on_error: When the rest is stopped.
         quorum: How many replies are enough, with "quorum".
         concurrency: How many work at once.
+
+    Raises:
+        BadRequestError: These do not go together.
     """
 
     def __init__(self, *, on_error: OnError, quorum: int | None, concurrency: int) -> None:
+        if concurrency < 1:
+            raise BadRequestError("concurrency must be at least 1")
+        if on_error not in get_args(OnError):
+            raise BadRequestError(
+                f"on_error is one of {', '.join(get_args(OnError))}, not {on_error!r}"
+            )
+        if (on_error == "quorum") != (quorum is not None):
+            raise BadRequestError('quorum is a number of replies, and goes with on_error="quorum"')
+        if quorum is not None and quorum < 1:
+            raise BadRequestError("quorum must be at least 1")
         self._on_error = on_error
-        self._quorum = quorum or 1
+        self._quorum = quorum or 0
         self._room = asyncio.Semaphore(concurrency)
         self._tasks: dict[str, asyncio.Task[Outcome]] = {}
         self._stopped = False

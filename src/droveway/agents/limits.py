@@ -16,7 +16,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         max_cost: Money that may be spent, as `Money`, or a decimal string in USD. Hard: a call
             that might cost more than is left is refused before it is sent.
         max_requests: Calls of a model that may be made, tool rounds counted one by one.
-        deadline_s: Seconds that one call, or one run of a supervisor, may take in all.
+        deadline_s: Seconds that one call may take with all its rounds; for a supervisor, each
+            role's call.
     """
 
     max_cost: Money | str | Decimal | None = None
@@ -36,12 +37,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             BadRequestError: It is no amount.
         """
-        if self.max_cost is None or isinstance(self.max_cost, Money):
-            return self.max_cost
+        if self.max_cost is None:
+            return None
+        if isinstance(self.max_cost, float):
+            raise BadRequestError(f'max_cost is exact money: write "{self.max_cost}" in quotes')
         try:
-            return Money.parse(str(self.max_cost), "USD")
+            cost = (
+                self.max_cost
+                if isinstance(self.max_cost, Money)
+                else Money.parse(str(self.max_cost), "USD")
+            )
         except ValueError as error:
             raise BadRequestError(f"max_cost: {error}") from error
+        if cost.nano < 0:
+            raise BadRequestError("max_cost cannot be negative")
+        return cost
 
 
 def allowance_of(limits: Limits | None) -> Allowance | None:

@@ -41,6 +41,8 @@ class Output(Generic[T]):
     """
 
     def __init__(self, kind: type[T]) -> None:
+        if not isinstance(kind, type):
+            raise BadRequestError(f"output_type is a type, not {kind!r}")
         self._kind = kind
         self.name = kind.__name__
         self.schema: Mapping[str, Any] | None = None
@@ -62,7 +64,7 @@ class Output(Generic[T]):
                 read: T = self._kind.model_validate_json(plain)
                 return read
             return msgspec.json.decode(plain, type=self._kind)
-        except ValueError as error:  # msgspec and pydantic both raise kinds of it
+        except (ValueError, RecursionError) as error:  # msgspec's and pydantic's are ValueErrors
             raise OutputValidationError(
                 f"the answer does not fit {self.name}: {' '.join(str(error).split())[:300]}"
             ) from error

@@ -56,7 +56,9 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
         failed: How many of them have no answer.
         attempts: How many were sent to vendors.
         usage: Tokens by class.
-        cost: Their cost, as far as it is known.
+        cost: Cost of the tokens that came, as far as it is known.
+        own_cost: What vendors may ask in all: attempts that were given up after they were sent
+            are in it by estimate. This is what `max_cost` counts.
         unpriced: How many have tokens but no price; `cost` is without them.
     """
 
@@ -65,33 +67,38 @@ class Spending(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     usage: Usage = NO_USAGE
     cost: Money | None = None
+    own_cost: Money | None = None
     unpriced: int = 0
 
     def plus(self, row: Row) -> "Spending":
         """Return the spending with one more request in it."""
-        cost = self.cost
-        if row.cost is not None:
-            cost = row.cost if cost is None else cost + row.cost
         return Spending(
             requests=self.requests + 1,
             failed=self.failed + (row.outcome != "completed"),
             attempts=self.attempts + len(row.attempts),
             usage=self.usage + (row.usage or NO_USAGE),
-            cost=cost,
+            cost=_sum(self.cost, row.cost),
+            own_cost=_sum(self.own_cost, row.own_cost),
             unpriced=self.unpriced + (row.usage is not None and row.cost is None),
         )
 
     def with_all(self, other: "Spending") -> "Spending":
         """Return the sum of two spendings."""
-        costs = [cost for cost in (self.cost, other.cost) if cost is not None]
         return Spending(
             requests=self.requests + other.requests,
             failed=self.failed + other.failed,
             attempts=self.attempts + other.attempts,
             usage=self.usage + other.usage,
-            cost=costs[0] + costs[1] if len(costs) == 2 else next(iter(costs), None),
+            cost=_sum(self.cost, other.cost),
+            own_cost=_sum(self.own_cost, other.own_cost),
             unpriced=self.unpriced + other.unpriced,
         )
+
+
+def _sum(one: Money | None, other: Money | None) -> Money | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one + other
 
 
 class UsageReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,7 +123,7 @@ class AgentSupervisor:
             query: What they are asked.
             relevant_roles: Whom to ask; without it the three whose keywords fit best.
             on_error: "collect" lets all end, "fail_fast" stops the rest at the first failure,
-                "quorum" as soon as `quorum` roles have answered or no longer can.
+                "quorum" as soon as `quorum` roles have answered, or so many no longer can.
             quorum: How many replies are enough.
             concurrency: How many work at once.
             timeout: Instead of the roles' clocks.
@@ -132,6 +132,7 @@ class AgentSupervisor:
             UnknownRoleError: A role is not there; nothing was sent.
         """
         asked = self._asked(query, relevant_roles)
+        _enough_roles(quorum, asked)
         crew = Crew(on_error=on_error, quorum=quorum, concurrency=concurrency)
         own = self._own(timeout)
         for role in asked:
@@ -156,6 +157,7 @@ class AgentSupervisor:
             UnknownRoleError: A role is not there; nothing was sent.
         """
         asked = self._asked(query, relevant_roles)
+        _enough_roles(quorum, asked)
         crew = Crew(on_error=on_error, quorum=quorum, concurrency=concurrency)
         own = self._own(timeout)
 
@@ -193,6 +195,8 @@ class AgentSupervisor:
     def _asked(self, query: str, names: Sequence[str] | None) -> Sequence[str]:
         if names is None:
             return relevant_roles(query, self.roles)
+        if isinstance(names, str):
+            raise BadRequestError(f"relevant_roles is a list of names; write [{names!r}]")
         if not names:
             raise BadRequestError("relevant_roles is empty; name a role or leave it out")
         return known_roles(dict.fromkeys(names), self.roles)
@@ -272,6 +276,11 @@ class RoleStream:
             await self._tell(role, outcome)
         self._outcomes = outcomes
         await self._events.put(None)
+
+
+def _enough_roles(quorum: int | None, asked: Sequence[str]) -> None:
+    if quorum is not None and quorum > len(asked):
+        raise BadRequestError(f"a quorum of {quorum} cannot come of {len(asked)} roles")
 
 
 def _user(query: str) -> list[Message]:

@@ -1,23 +1,29 @@
 """This file knows the synchronous agent: the asynchronous one, through the portal."""
 
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from types import TracebackType
-from typing import Any, Generic, Self
+from typing import Any, Generic, Self, Unpack
 
-from droveway.agents.agent import AsyncAgent
+from droveway.agents.agent import AgentOptions, AsyncAgent
 from droveway.agents.answer_type import T
 from droveway.agents.conversation import AgentEvent
 from droveway.agents.conversation import ReplyStream as AsyncReplyStream
 from droveway.agents.limits import Limits
 from droveway.agents.portal import PORTAL
 from droveway.agents.reply import Reply, UsageReport
-from droveway.chat import Message
+from droveway.agents.turns import Turns
 from droveway.errors import BadRequestError
 from droveway.settings import Timeout
 
 
 class Agent(Generic[T]):
-    """An agent for code without `await`; takes what `AsyncAgent` takes.
+    """An agent for code without `await`.
+
+    Args:
+        name: What it is called in reports.
+        output_type: str, or a dataclass, msgspec struct or pydantic model that `reply.output` is.
+        options: base_url, api_key, model, instructions, tools, temperature, max_tokens,
+            reasoning_effort, extra, retry, timeout, limits, engine, role: see `AsyncAgent`.
 
     It works from many threads at once and inside a running event loop, such as a notebook's.
     """
@@ -27,7 +33,7 @@ class Agent(Generic[T]):
         name: str = "agent",
         *,
         output_type: type[T] = str,  # type: ignore[assignment] # the default of T
-        **options: Any,  # noqa: ANN401 - the options of AsyncAgent, which checks them
+        **options: Unpack[AgentOptions],
     ) -> None:
         self._agent: AsyncAgent[T] = AsyncAgent(name, output_type=output_type, **options)
 
@@ -49,7 +55,7 @@ class Agent(Generic[T]):
 
     def chat(
         self,
-        message: str | Sequence[Message],
+        message: Turns,
         *,
         system_prompt: str | None = None,
         model: str | None = None,
@@ -65,7 +71,7 @@ class Agent(Generic[T]):
 
     def stream_chat(
         self,
-        message: str | Sequence[Message],
+        message: Turns,
         *,
         system_prompt: str | None = None,
         model: str | None = None,

@@ -48,11 +48,13 @@ class FunctionTool:
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self.name: str = getattr(function, "__name__", type(function).__name__)
+        if not inspect.isroutine(function):
+            raise ToolError(f"a tool is a function or a method, not {self.name}")
         if not _NAME.fullmatch(self.name):
             raise ToolError(f"a tool cannot be named {self.name!r}; give the function a plain name")
         document = inspect.getdoc(function) or ""
         self._arguments = _arguments_struct(function, self.name, _described(document))
-        schema = _inlined(msgspec.json.schema(self._arguments))
+        schema = _inlined(_schema_of(self._arguments, self.name))
         self.tool = Tool(
             name=self.name,
             description=document.partition("\n\n")[0].replace("\n", " "),
@@ -63,7 +65,7 @@ class FunctionTool:
         """Make one call; whatever goes wrong goes back to the model, which may do better."""
         try:
             given = msgspec.json.decode(call.arguments or "{}", type=self._arguments)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return self._failed(call, f"the arguments do not fit: {error}")
         arguments = {name: getattr(given, name) for name in self._arguments.__struct_fields__}
         try:
@@ -72,6 +74,9 @@ class FunctionTool:
             else:
                 result = await asyncio.to_thread(self.function, **arguments)
             content = result if isinstance(result, str) else msgspec.json.encode(result).decode()
+        except SystemExit as error:
+            # Let through, it would end the event loop that all agents share, and them with it.
+            raise ToolError(f"tool {self.name!r} asked the process to exit") from error
         except Exception as error:  # foreign code: its failure goes back to the model
             LOG.warning("tool %s raised", self.name, exc_info=error)
             return self._failed(call, f"{type(error).__name__}: {error}")
@@ -89,6 +94,8 @@ class Toolbox:
     """
 
     def __init__(self, functions: Sequence[Callable[..., Any]]) -> None:
+        if callable(functions) or isinstance(functions, str):
+            raise ToolError("tools is a list of functions; write tools=[function]")
         made = [FunctionTool(function) for function in functions]
         self._by_name = {tool.name: tool for tool in made}
         if len(self._by_name) < len(made):
@@ -137,6 +144,14 @@ def _arguments_struct(
         )
     except TypeError as error:
         raise ToolError(f"tool {name!r} has a parameter no schema can tell: {error}") from error
+
+
+def _schema_of(arguments: type[msgspec.Struct], name: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.schema(arguments)
+    except TypeError as error:
+        told = str(error).partition("\n")[0]
+        raise ToolError(f"tool {name!r} has a parameter no schema can tell: {told}") from error
 
 
 def _described(document: str) -> dict[str, str]:

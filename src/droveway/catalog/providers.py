@@ -21,6 +21,8 @@ class BuiltInProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         dialect: How it is spoken to.
         accent: The vendor's own way of speaking the dialect, where it has one.
         prices: Whose price list applies.
+        default_model: What stands for every tier where nobody has DeepSeek's and `[routing]`
+            names nothing else: the cheapest current model.
     """
 
     name: str
@@ -29,6 +31,7 @@ class BuiltInProvider(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     dialect: Literal["openai", "anthropic", "gemini"] = "openai"
     accent: str | None = None
     prices: str
+    default_model: str
 
     @property
     def models(self) -> tuple[str, ...]:

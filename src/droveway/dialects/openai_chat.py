@@ -5,7 +5,7 @@ over the body, a message's `extra` over its turn, and what a vendor adds to an a
 stands in `Answer.extra`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,6 +29,10 @@ from droveway.dialects.usage import read_usage
 from droveway.errors import BadRequestError, ProtocolError
 
 PATH: Final = "/chat/completions"
+TOOL_CALLS_MAX: Final = 1_000
+# What the engine itself says of a request, and what it cannot read of an answer.
+CAP_FIELDS: Final = ("max_tokens", "max_completion_tokens")
+RESERVED: Final = frozenset({"model", "messages", "stream"})
 _FINISH: Final[Mapping[str, Finish]] = {
     "stop": "stop",
     "length": "length",
@@ -59,7 +63,7 @@ class _ToolPiece(msgspec.Struct, gc=False):
 
 
 class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
+    content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: str | None = None
@@ -67,14 +71,14 @@ class _Delta(msgspec.Struct, gc=False):
 
 
 class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
+    index: int | None = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
 
 
 class _Chunk(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
+    id: Any = None
+    model: Any = None
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
@@ -82,20 +86,44 @@ class _Chunk(msgspec.Struct, gc=False):
 
 class _WholeChoice(msgspec.Struct):
     message: dict[str, Any]
+    index: int | None = 0
     finish_reason: str | None = None
 
 
 class _Completion(msgspec.Struct):
     choices: list[_WholeChoice]
-    id: str | None = None
-    model: str | None = None
+    id: Any = None
+    model: Any = None
     usage: Any = None
+    error: Any = None
 
 
 _CHUNK: Final[msgspec.json.Decoder[_Chunk]] = msgspec.json.Decoder(_Chunk)
 _COMPLETION: Final[msgspec.json.Decoder[_Completion]] = msgspec.json.Decoder(_Completion)
 _ANY: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder()
 _Read = TypeVar("_Read")
+
+
+def check_request(request: ChatRequest) -> int | None:
+    """Refuse a request that would pass by what is counted and bounded.
+
+    Returns:
+        The caller's own cap of output tokens, from wherever it was set; None for none.
+
+    Raises:
+        BadRequestError: `extra` sets what the engine sets, or a cap is none.
+    """
+    taken = RESERVED & request.extra.keys()
+    if taken:
+        raise BadRequestError(f"extra cannot set {min(taken)!r}; the request has a field for it")
+    if request.extra.get("n") not in (None, 1):
+        raise BadRequestError("one answer is read of each request; ask n times instead of n > 1")
+    caps = (request.max_tokens, *(request.extra.get(name) for name in CAP_FIELDS))
+    told = [cap for cap in caps if cap is not None]
+    for cap in told:
+        if type(cap) is not int or cap < 1:
+            raise BadRequestError(f"max_tokens is a whole number from 1, not {cap!r}")
+    return max(told, default=None)
 
 
 def write_request(
@@ -121,7 +149,7 @@ def write_request(
     if request.temperature is not None:
         body["temperature"] = request.temperature
     cap = request.max_tokens if request.max_tokens is not None else output_cap
-    if cap is not None and not request.extra.keys() & {"max_tokens", "max_completion_tokens"}:
+    if cap is not None and not request.extra.keys() & set(CAP_FIELDS):
         body[accent.cap_field] = cap
     if request.tools:
         body["tools"] = [
@@ -144,6 +172,8 @@ def write_request(
     if request.stream:
         # Laid over the caller's: without it there is no usage to settle by.
         told = request.extra.get("stream_options") or {}
+        if not isinstance(told, Mapping):
+            raise BadRequestError("stream_options is an object")
         body["stream_options"] = {**told, "include_usage": True}
     try:
         return msgspec.json.encode(body)
@@ -164,24 +194,45 @@ def read_answer(body: bytes) -> Answer:
         raise ProtocolError(
             f"the provider answered 200 with {what}; is base_url right? ({error})"
         ) from error
-    if not whole.choices:
+    choice = next((each for each in whole.choices if not each.index), None)
+    if choice is None or whole.error:
         raise ProtocolError("the provider answered 200 without a choice in it")
-    choice = whole.choices[0]
+    answer = _answer_of(whole, choice)
     if not choice.finish_reason or choice.finish_reason in _BROKEN_OFF:
-        raise ProtocolError(
+        broken_off = ProtocolError(
             f"the provider broke the answer off (finish_reason {choice.finish_reason!r})"
         )
+        broken_off.partial = answer
+        raise broken_off
+    return answer
+
+
+def _answer_of(whole: _Completion, choice: _WholeChoice) -> Answer:
     message = choice.message
+    content = message.get("content")
+    if not (content is None or isinstance(content, str | list)):
+        raise ProtocolError("the provider's answer has a content that is no text")
     return Answer(
-        text=_text(message.get("content")) or _text(message.get("refusal")),
+        text=_text(content) or _text(message.get("refusal")),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
         tool_calls=_read_tool_calls(message.get("tool_calls")),
-        finish_reason=_FINISH.get(choice.finish_reason, "other"),
+        finish_reason=_finish_of(choice.finish_reason),
         usage=read_usage(whole.usage),
-        model=whole.model,
-        id=whole.id,
+        model=_name(whole.model),
+        id=_name(whole.id),
         extra={name: message[name] for name in message if name not in _MESSAGE_FIELDS},
     )
+
+
+def _finish_of(reason: str | None) -> Finish | None:
+    if not reason or reason in _BROKEN_OFF:
+        return None
+    return _FINISH.get(reason, "other")
+
+
+def _name(value: object) -> str | None:
+    """Return what a vendor calls something: a text, or a number that stands for one."""
+    return None if value is None or value == "" else str(value)
 
 
 class ChunkReader:
@@ -211,19 +262,26 @@ class ChunkReader:
             What it says, in order: reasoning, text, tool calls, finish, usage; often one thing.
 
         Raises:
-            msgspec.DecodeError: The line is no chunk; the caller counts it and goes on.
+            msgspec.DecodeError: The line is no JSON object; the caller counts it and goes on.
+            ProtocolError: It is an object, but no chunk: text may be in it, and would be missing.
             InBandError: The vendor reports an error inside the stream.
         """
-        chunk = _decode(data, _CHUNK)
-        if chunk.error is not None:
+        try:
+            chunk = _decode(data, _CHUNK)
+        except msgspec.ValidationError as error:
+            if data.lstrip()[:1] != b"{":
+                raise  # a word or a number: there can be no text of the answer in it
+            raise ProtocolError(f"a chunk of the stream cannot be read: {error}") from error
+        if chunk.error:
             raise InBandError(chunk.error)
         # Azure's first chunk has both as "" (2026-11); some servers give no id at all.
-        self.id = self.id or chunk.id or None
-        self.model = self.model or chunk.model or None
+        if self.id is None or self.model is None:
+            self.id = self.id or _name(chunk.id)
+            self.model = self.model or _name(chunk.model)
         self.without_choice = not chunk.choices
         events: list[ChatEvent] = []
         for choice in chunk.choices or ():
-            if choice.index == 0:
+            if not choice.index:
                 self._read_choice(choice, events)
         if chunk.usage is not None and (usage := read_usage(chunk.usage)) is not None:
             events.append(UsageUpdate(usage))
@@ -236,7 +294,8 @@ class ChunkReader:
             if reasoning:
                 events.append(ReasoningDelta(reasoning))
             if delta.content:
-                events.append(TextDelta(delta.content))
+                content = delta.content
+                events.append(TextDelta(content if isinstance(content, str) else _text(content)))
             elif delta.refusal:
                 events.append(TextDelta(delta.refusal))
             if delta.tool_calls:
@@ -258,21 +317,21 @@ class InBandError(Exception):
 
 
 def error_message(body: bytes | object) -> str:
-    """Return what a vendor's error body says, in one line of at most 300 characters."""
+    """Return what a vendor's error body says, as long as it is."""
     said = body
     if isinstance(body, bytes):
         try:
             said = _decode(body, _ANY)
         except msgspec.DecodeError:
             text = body.decode("utf-8", "replace").strip()
-            return "an HTML page" if text.startswith("<") else _line(text)
+            return "an HTML page" if text.startswith("<") else text
     if isinstance(said, Mapping):
         inner = said.get("error") or said
         if isinstance(inner, Mapping):
             words = (inner.get(name) for name in ("message", "detail", "type", "code"))
             inner = next((word for word in words if word), "")
-        return _line(str(inner))
-    return _line(str(said))
+        return str(inner)
+    return str(said)
 
 
 def _decode(data: bytes, decoder: "msgspec.json.Decoder[_Read]") -> _Read:
@@ -283,11 +342,14 @@ def _decode(data: bytes, decoder: "msgspec.json.Decoder[_Read]") -> _Read:
         raise msgspec.DecodeError(str(error)) from error
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return a text in one line of at most 300 characters."""
     return " ".join(text.split())[:300]
 
 
-def _tool_deltas(pieces: Iterable[_ToolPiece]) -> list[ToolCallDelta]:
+def _tool_deltas(pieces: Sequence[_ToolPiece]) -> list[ToolCallDelta]:
+    if len(pieces) > TOOL_CALLS_MAX:
+        raise ProtocolError(f"the provider sent more than {TOOL_CALLS_MAX} tool calls at once")
     return [
         ToolCallDelta(
             index=piece.index if piece.index is not None else position,

@@ -3,6 +3,7 @@
 It alone may start the embedded sandbox: where no provider is configured, nothing is left to ask.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,10 +16,11 @@ from droveway.engine.provider import Provider
 from droveway.errors import SettingsError
 from droveway.routing.plan import Offer
 from droveway.sandbox import Sandbox
-from droveway.settings import ProviderSettings, Secret, Settings, resolve_secret
+from droveway.settings import ProviderSettings, RoutingSettings, Secret, Settings, resolve_secret
 from droveway.transport import Origin, parse_url
 
 SANDBOX: Final = "sandbox"
+PRICE_LISTS: Final = frozenset(known.prices for known in BUILT_IN.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ def assemble(settings: Settings, environ: Mapping[str, str]) -> Parts:
         _configured(name, provider, environ) for name, provider in settings.providers.items()
     ] or [_built_in(name, environ) for name, known in BUILT_IN.items()
           if environ.get(known.key_variable, "").strip()]  # fmt: skip
+    _check_names(settings, providers)
     return Parts(
         settings=settings,
         providers=providers,
@@ -72,6 +75,26 @@ def book_with_own_prices(settings: Settings) -> PriceBook:
             currency=own.currency,
         )
     return book
+
+
+def default_model(model: str, routing: RoutingSettings, providers: Sequence[Provider]) -> str:
+    """Return the model of a tier; where nothing was set and nobody has it, a vendor's default.
+
+    Args:
+        model: The tier's model by `[routing]`.
+        routing: The tiers; the built-in ones stand for nobody's wish.
+        providers: Who can be asked, in order.
+    """
+    offers = [provider.offer for provider in providers]
+    if routing != RoutingSettings() or any(
+        offer.any_model or model in offer.models for offer in offers
+    ):
+        return model
+    for provider in providers:
+        known = BUILT_IN.get(provider.name)
+        if known is not None and known.default_model in provider.offer.models:
+            return f"{provider.name}/{known.default_model}"
+    return model
 
 
 def provider_at(
@@ -110,6 +133,26 @@ async def embedded_sandbox() -> tuple[Sandbox, Provider]:
     sandbox = Sandbox()
     await sandbox.start()
     return sandbox, provider_at(sandbox.base_url, None, name=SANDBOX)
+
+
+def _check_names(settings: Settings, providers: Sequence[Provider]) -> None:
+    """Refuse names that lead nowhere, when they are read and not when they are needed."""
+    known = {provider.name for provider in providers}
+    named = [(f"models.{alias}", entry) for alias, told in settings.models.items()
+             for entry in told.candidates]  # fmt: skip
+    named += [("prices", entry) for entry in settings.prices]
+    for where, entry in named:
+        provider, slash, model = entry.partition("/")
+        if not (slash and model and provider in known):
+            near = difflib.get_close_matches(provider, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted(known)}"
+            raise SettingsError(f"{where} names {entry!r}, but no provider {provider!r}; {hint}")
+    for name, told in settings.providers.items():
+        if told.prices is not None and told.prices not in PRICE_LISTS:
+            raise SettingsError(
+                f"providers.{name}.prices: there is no list {told.prices!r}; there are "
+                f"{', '.join(sorted(PRICE_LISTS))}"
+            )
 
 
 def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -> Provider:

@@ -21,7 +21,6 @@ from droveway.errors import (
     CancelledCallError,
     DrovewayError,
     Phase,
-    ProtocolError,
     UpstreamError,
 )
 from droveway.settings import Timeout
@@ -142,7 +141,7 @@ class Attempt:
         error.provider = self.provider.name
         if self.ended.done():
             return
-        if self._body is None or isinstance(error, ProtocolError):
+        if self._body is None:
             self.fail(error)
         else:
             self._body.end("broken", error)
@@ -164,6 +163,7 @@ class Attempt:
         """End with an error; what had come until then goes with it."""
         if isinstance(error, UpstreamError):
             error.provider = self.provider.name
+            error.rewrite(self.provider.redact)
         self.error = error
         self._finish()
 
@@ -184,7 +184,7 @@ class Attempt:
 
     def _resume(self) -> None:
         if self.call is not None and not self.ended.done():
-            self.watch.touch()
+            self.watch.resume()
             self.call.resume()
 
     # Endings.

@@ -15,6 +15,7 @@ from droveway.errors import (
     DrovewayError,
     ProtocolError,
     StreamTruncatedError,
+    UpstreamError,
 )
 from droveway.sse import EventParser
 from droveway.transport import ResponseHead
@@ -53,6 +54,8 @@ class StreamBody:
         for event in events:
             if event.data == _DONE:
                 self.end("done", None)
+            elif event.event == b"error":
+                self._error_event(event.data)
             elif event.data:
                 self._chunk(event.data)
             if self._attempt.ended.done():
@@ -69,6 +72,8 @@ class StreamBody:
         elif ending == "truncated":
             attempt.fail(self._truncated(signal, cause, partial))
         elif cause is not None:
+            if isinstance(cause, UpstreamError):
+                cause.partial = partial
             attempt.fail(cause)
 
     def _chunk(self, data: bytes) -> None:
@@ -76,7 +81,10 @@ class StreamBody:
         attempt.token()
         try:
             events = self._chunks.read(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except ProtocolError as error:
+            self.end("malformed", error)
+            return
+        except msgspec.DecodeError:
             self._malformed += 1
             if self._malformed > MALFORMED_LINES_MAX:
                 self.end(
@@ -101,6 +109,15 @@ class StreamBody:
         if self._chunks.broken_off is not None:
             self.end("broken", None)
 
+    def _error_event(self, data: bytes) -> None:
+        self._attempt.token()
+        try:
+            said = msgspec.json.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            said = data.decode("utf-8", "replace")
+        inner = said.get("error", said) if isinstance(said, Mapping) else {"message": said}
+        self.end("error_event", self._in_band(InBandError(inner)))
+
     def _in_band(self, error: InBandError) -> DrovewayError:
         inner = error.body if isinstance(error.body, Mapping) else {}
         code = inner.get("code")
@@ -123,6 +140,8 @@ class StreamBody:
             how = "[DONE] came without a finish marker"
         elif isinstance(cause, APIConnectionError):
             how = "the connection broke"
+        elif cause is not None:
+            how = str(cause)
         else:
             how = "the body ended without a finish marker"
         return StreamTruncatedError(
@@ -138,11 +157,11 @@ class WholeBody:
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
-        self._pieces: list[bytes] = []
+        self._body = bytearray()
 
     def feed(self, data: bytes) -> None:
         """Take bytes; blank ones are a vendor's keep-alive (DeepSeek, 2026-11)."""
-        self._pieces.append(data)
+        self._body += data
         if not data.isspace():
             self._attempt.token()
 
@@ -152,7 +171,7 @@ class WholeBody:
         if signal != "body_end":
             attempt.fail(cause or ProtocolError("the answer broke off"))
             return
-        body = b"".join(self._pieces)
+        body = bytes(self._body)
         try:
             answer = read_answer(body)
         except ProtocolError as error:

@@ -27,6 +27,7 @@ from droveway.errors import (
     DeadlineExceededError,
     DrovewayError,
     NoAnswerError,
+    UpstreamError,
 )
 from droveway.resilience.pacing import Ticket
 from droveway.resilience.retry import RetryBudget, Verdict, judge
@@ -223,10 +224,14 @@ def _come_back(attempt: Attempt, line: Line, ticket: Ticket, *, usage: Usage | N
 def usage_of(request: Inquiry, attempt: Attempt) -> Usage | None:
     """Return what an attempt used: the vendor's count, else ours, else None for nothing.
 
-    An attempt that delivered nothing and failed has used nothing that anybody could count.
+    One that was sent and given up before anything came may be billed all the same: its input is
+    counted, as what it costs us. One that the vendor refused has used nothing.
     """
     if attempt.answer is not None:
         return attempt.answer.usage or counted_usage(request.input_estimate(), attempt.answer)
+    told = attempt.error.partial if isinstance(attempt.error, UpstreamError) else None
+    if told is not None and told.usage is not None:
+        return told.usage
     if not attempt.delivered:
         return None
     partial = attempt.meter.answer(model=None, id=None)

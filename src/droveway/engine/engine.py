@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +15,7 @@ from droveway.engine.assembly import (
     Parts,
     assemble,
     book_with_own_prices,
+    default_model,
     embedded_sandbox,
     provider_at,
 )
@@ -28,7 +29,7 @@ from droveway.engine.provider import Provider
 from droveway.engine.records import Row
 from droveway.engine.settling import Ledger, NoLedger
 from droveway.engine.terms import Terms
-from droveway.errors import CancelledCallError, SettingsError
+from droveway.errors import CancelledCallError, DrovewayError, SettingsError
 from droveway.resilience.pacing import Pacer
 from droveway.routing.plan import Candidate, plan
 from droveway.routing.tiers import TIERS, tier_of
@@ -49,6 +50,7 @@ class Engine:
         environ: Where keys and proxies are looked up; the process's own by default.
         clock: Where time and jitter come from.
         ledger: Who must agree to every cost.
+        journal: Where the rows go; memory by default. Whoever made it closes it, after the engine.
         providers: Who can be asked, instead of the settings' providers.
 
     Raises:
@@ -64,6 +66,7 @@ class Engine:
         environ: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         ledger: Ledger | None = None,
+        journal: Journal | None = None,
         providers: list[Provider] | None = None,
     ) -> None:
         told = settings or Settings()
@@ -82,7 +85,7 @@ class Engine:
         self.book = self._parts.book
         self.clock: Clock = clock or SystemClock()
         self.ledger: Ledger = ledger or NoLedger()
-        self.journal = Journal()
+        self.journal = journal or Journal()
         self.providers: dict[str, Provider] = {each.name: each for each in self._parts.providers}
         self.pool = Pool(clock=self.clock, proxy=ProxyRules.from_environment(self._environ))
         self.dispatch = Dispatch(
@@ -162,6 +165,10 @@ class Engine:
         finally:
             exchange.give_up()
 
+    def belongs_here(self) -> bool:
+        """Whether it may be used on the running event loop: it was not yet, or only there."""
+        return self._loop is None or self._loop is asyncio.get_running_loop()
+
     def admit(self) -> None:
         """Let a request in.
 
@@ -183,8 +190,9 @@ class Engine:
         """Return the model a request asks for, with "auto" and tier names looked up."""
         if request.model != "auto" and request.model not in TIERS:
             return request.model
-        tier: str = getattr(self.settings.routing, tier_of(request.messages(), request.model))
-        return tier
+        routing = self.settings.routing
+        model: str = getattr(routing, tier_of(request.messages(), request.model))
+        return default_model(model, routing, list(self.providers.values()))
 
     def line_of(self, candidate: Candidate) -> Line:
         """Return the one line before a provider's account and model."""
@@ -204,16 +212,26 @@ class Engine:
         """How many requests are on their way or being settled."""
         return len(self._open)
 
-    def report(self, request_id: str, error: Exception) -> None:
-        """Record a failure of our own, with its trace; the request id finds it."""
+    def own_failure(self, request_id: str, error: Exception) -> DrovewayError:
+        """Record a failure of our own, with its trace, and return what the caller is told."""
         LOG.error("request %s failed inside the engine", request_id, exc_info=error)
+        return DrovewayError(f"the engine failed inside ({type(error).__name__}: {error})")
+
+    def guarded(self, request_id: str, listener: Callable[[Row], None], row: Row) -> None:
+        """Tell a listener; one that raises is recorded and changes nothing else."""
+        try:
+            listener(row)
+        except Exception as error:  # noqa: BLE001 - foreign code, told of what is done already
+            self.own_failure(request_id, error)
 
     async def aclose(self) -> None:
         """Give up what is open, wait until it is settled, and close every connection."""
         self._closed = True
         for exchange in list(self._open):
             exchange.give_up()
-        await asyncio.gather(*(exchange.task for exchange in self._open), return_exceptions=True)
+        if self._open:
+            # Not `gather`: being cancelled here must not cancel a settlement.
+            await asyncio.wait([exchange.task for exchange in self._open])
         await self.pool.aclose()
         if self.sandbox is not None:
             await self.sandbox.close()
@@ -224,13 +242,18 @@ class Engine:
             self._loop, self._ready = loop, asyncio.Lock()
         if self._loop is not loop:
             raise SettingsError(
-                "this engine belongs to another event loop; make one engine for each loop, or "
-                "use the synchronous Agent"
+                "this engine belongs to another event loop; make one engine for each loop"
             )
-        if not self._parts.sandbox or self.providers:
+        if not self._parts.sandbox or self.providers or self._closed:
             return
         assert self._ready is not None, "set together with the loop"
         async with self._ready:
-            if not self.providers:
+            if not self.providers and not self._closed:
+                LOG.warning(
+                    "no provider is configured, so the sandbox answers; export DEEPSEEK_API_KEY "
+                    "or another vendor's key, or give a base_url"
+                )
                 self.sandbox, provider = await embedded_sandbox()
                 self.providers[provider.name] = provider
+                if self._closed:  # while it was being started
+                    await self.sandbox.close()

@@ -23,7 +23,7 @@ from droveway.engine.attempt import Attempt
 from droveway.engine.dispatch import Errand
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
-from droveway.engine.pricing import attempt_entry, bound_of
+from droveway.engine.pricing import attempt_entry, bound_of, own_cost_of
 from droveway.engine.records import AttemptEntry, Row
 from droveway.engine.settling import Bill, Hold, Ledger
 from droveway.engine.terms import Terms
@@ -88,21 +88,33 @@ class Exchange:
         try:
             await self._corridor()
         except DrovewayError as error:
-            self.error = error
+            self._fail(error)
+        except asyncio.CancelledError:
+            # Not by `give_up`, which cancels within dispatch only: the event loop is being closed.
+            self._fail(CancelledCallError("the event loop was closed amid the call"))
         except Exception as error:  # noqa: BLE001 - the settling task is a door: it records
-            self._engine.report(self.id, error)
-            self.error = DrovewayError(
-                f"the engine failed inside ({type(error).__name__}: {error})"
-            )
+            self._fail(self._engine.own_failure(self.id, error))
         finally:
+            self._end()
+
+    def _fail(self, error: DrovewayError) -> None:
+        self.answer, self.error = None, error
+
+    def _end(self) -> None:
+        """Write the row and let the reader go, whatever else fails."""
+        try:
             self.row = self._write_row()
-            self._engine.journal.append(self.row)
-            if self.on_row is not None:
-                self.on_row(self.row)
+            for told in (self._engine.journal.append, self.on_row):
+                if told is not None:
+                    self._engine.guarded(self.id, told, self.row)
+        except Exception as error:  # noqa: BLE001 - as above; the reader must not wait for ever
+            self._fail(self._engine.own_failure(self.id, error))
+        finally:
             self.outbox.close(self.error)
 
     async def _corridor(self) -> None:
         self._engine.admit()
+        self._request.check()
         plan = self._engine.plan(self._engine.model_for(self._request))
         holds = await self._hold(plan)
         try:
@@ -126,8 +138,7 @@ class Exchange:
             for ledger in ledgers:
                 holds.append((ledger, await ledger.hold(bound)))  # noqa: PERF401 - each may refuse
         except BaseException:
-            for ledger, hold in holds:
-                await ledger.release(hold)
+            await self._settle(holds)
             raise
         return holds
 
@@ -145,8 +156,9 @@ class Exchange:
         try:
             await self._engine.dispatch.run(errand)
         except asyncio.CancelledError:
-            # Only `give_up` cancels this task, and only between these two lines.
-            assert self._gone, "nobody but give_up cancels the corridor"
+            # By `give_up`, which cancels between these two lines only; or the event loop is being
+            # closed with all its tasks, which is the same to us: nobody waits for the answer.
+            self._gone = True
             errand.answer = None
         finally:
             self._errand = None
@@ -160,12 +172,35 @@ class Exchange:
         self.answer, self.error = errand.answer, errand.error
 
     async def _settle(self, holds: list[tuple[Ledger, Hold]]) -> None:
-        last = self._entries[-1] if self._entries else None
+        """Settle or release every hold; one ledger that fails does not keep the others open."""
+        failures: list[Exception] = []
         for ledger, hold in holds:
-            if last is None or last.usage is None:
-                await ledger.release(hold)
-            else:
-                await ledger.settle(hold, Bill(cost=last.cost, usage=last.usage))
+            try:
+                await self._settle_one(ledger, hold)
+            except Exception as error:  # noqa: BLE001 - recorded, and raised below
+                failures.append(error)
+        for further in failures[1:]:
+            self._engine.own_failure(self.id, further)
+        if failures:
+            raise failures[0]
+
+    async def _settle_one(self, ledger: Ledger, hold: Hold) -> None:
+        own_cost = own_cost_of(self._entries)
+        last = self._produced()
+        if last is not None or own_cost is not None:
+            bill = Bill(
+                cost=last.cost if last is not None else None,
+                usage=last.usage if last is not None else None,
+                own_cost=own_cost,
+            )
+            await ledger.settle(hold, bill)
+        else:
+            await ledger.release(hold, sent=bool(self._entries))
+
+    def _produced(self) -> AttemptEntry | None:
+        """Return the attempt whose tokens the caller got; None when they got none."""
+        last = self._entries[-1] if self._entries else None
+        return None if last is None or last.abandoned or last.usage is None else last
 
     def _write_row(self) -> Row:
         if self.answer is None and self._gone:
@@ -175,7 +210,7 @@ class Exchange:
         outcome: Outcome = "completed"
         if self.answer is None:
             outcome = "cancelled" if isinstance(self.error, CancelledCallError) else "failed"
-        last = self._entries[-1] if self._entries else None
+        last = self._produced()
         clock = self._engine.clock
         first_token_at = self._first_token_at
         return Row(
@@ -187,9 +222,12 @@ class Exchange:
             code=None if self.error is None else self.error.code,
             usage=None if last is None else last.usage,
             cost=None if last is None else last.cost,
+            own_cost=own_cost_of(self._entries),
             price_row=None if last is None else last.price_row,
             attempts=tuple(self._entries),
             first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
             total_ms=(clock.monotonic() - self._began) * 1e3,
             tags=self._terms.tags,
+            key_id=self._terms.key_id,
+            client_gone=self._gone,
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from droveway.chat import ChatRequest, Message
 from droveway.dialects.accents import Accent
-from droveway.dialects.openai_chat import write_request
+from droveway.dialects.openai_chat import check_request, write_request
 from droveway.dialects.splice import Spans
 from droveway.engine.metering import estimate_input
 from droveway.errors import BadRequestError
@@ -42,8 +42,15 @@ class Inquiry(Protocol):
     def through(self) -> bool:
         """Whether the answer's bytes go to the caller as they come."""
 
+    def check(self) -> None:
+        """Refuse what would pass by that which is counted and bounded.
+
+        Raises:
+            BadRequestError: There is such a thing.
+        """
+
     def messages(self) -> Sequence[Message]:
-        """The conversation; asked for only where its text decides the model."""
+        """The conversation; asked for only where its text decides something."""
 
     def input_estimate(self) -> int:
         """About how many tokens the input has."""
@@ -61,7 +68,15 @@ class Composed:
         self._request = request
         self.model = request.model
         self.stream = request.stream
-        self.max_tokens = request.max_tokens
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The caller's own cap, from wherever it was set."""
+        return check_request(self._request)
+
+    def check(self) -> None:
+        """Refuse an `extra` that sets what the engine sets, and caps that are none."""
+        check_request(self._request)
 
     def messages(self) -> Sequence[Message]:
         """Return the conversation."""
@@ -105,8 +120,11 @@ class Passed:
         if "messages" not in self._spans.values:
             raise BadRequestError("the request has no messages; set the field 'messages'")
 
+    def check(self) -> None:
+        """Refuse nothing more: what is read of the bytes was checked when they came."""
+
     def messages(self) -> Sequence[Message]:
-        """Return the conversation, read leniently: only its text matters here."""
+        """Return the conversation, read leniently: only its content matters here."""
         turns = _decoded(self._spans, "messages", list[_Turn])
         return [Message(role="user", content=turn.content) for turn in turns]
 

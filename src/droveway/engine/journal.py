@@ -1,11 +1,13 @@
 """This file knows the journal of a process: the last rows, and what they sum up to."""
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from droveway.engine.records import Row
 
+LOG: Final = logging.getLogger("droveway")
 ROWS_KEPT: Final = 10_000
 
 
@@ -24,4 +26,7 @@ class Journal:
         """Write a row down; it is final."""
         self.rows.append(row)
         for listener in self.listeners:
-            listener(row)
+            try:
+                listener(row)
+            except Exception:
+                LOG.exception("a listener of the journal failed at request %s", row.id)

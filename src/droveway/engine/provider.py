@@ -1,5 +1,6 @@
 """This file knows a provider at run time: where it is, what it is sent, and how it is told off."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -7,7 +8,7 @@ from typing import Final
 
 from droveway.catalog.providers import vendor_of
 from droveway.dialects.accents import Accent, accent_named
-from droveway.dialects.openai_chat import PATH, error_message
+from droveway.dialects.openai_chat import PATH, error_message, one_line
 from droveway.errors import (
     APIStatusError,
     AuthenticationError,
@@ -108,7 +109,9 @@ class Provider:
 
     def redact(self, text: str) -> str:
         """Take our key out of a text that a vendor sent back."""
-        return text if self.key is None else text.replace(self.key.reveal(), "***")
+        if self.key is None:
+            return text
+        return re.sub(re.escape(self.key.reveal()), "***", text, flags=re.IGNORECASE)
 
     def status_error(
         self,
@@ -130,7 +133,8 @@ class Provider:
             now: The wall clock, UTC; for a Retry-After date.
             retry_after_max_s: What a longer wait is cut to.
         """
-        said = self.redact(error_message(body)) or "no reason given"
+        # The key is taken out before the text is cut: half a key is still a secret.
+        said = one_line(self.redact(error_message(body))).rstrip(".") or "no reason given"
         message = f"{self.name} answered {status}: {said}"
         if status in _ADVICE:
             message = f"{message}; {_ADVICE[status]}"

@@ -20,6 +20,8 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
         outcome: How it ended.
         code: The error's code; None when it completed.
         status: The vendor's HTTP status; None when there was none.
+        abandoned: Whether it was sent and given up before anything came; it may be billed all
+            the same, so `usage` is then its input by estimate.
         usage: Tokens, where any were produced.
         cost: What the vendor asks for it; None when it is not known.
         first_token_ms: From the attempt's start to the first data event; None without one.
@@ -32,6 +34,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     code: str | None = None
     status: int | None = None
+    abandoned: bool = False
     usage: Usage | None = None
     cost: Money | None = None
     price_row: str | None = None
@@ -51,10 +54,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         code: The error's code; None when it completed.
         usage: Tokens of the attempt that answered, or of what it delivered.
         cost: What they cost; None when the model is unpriced.
+        own_cost: What vendors may ask for all attempts, given up ones by estimate.
         attempts: Every request that was sent, the last one being the one that counts.
         first_token_ms: From the door to the first data event.
         total_ms: From the door to the end.
         tags: Free words: agent, role and what the caller gave.
+        key_id: Whose key it came with; None without keys.
+        client_gone: Whether the caller went away before the end.
     """
 
     id: str
@@ -65,8 +71,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
     usage: Usage | None = None
     cost: Money | None = None
+    own_cost: Money | None = None
     price_row: str | None = None
     attempts: tuple[AttemptEntry, ...] = ()
     first_token_ms: float | None = None
     total_ms: float = 0.0
     tags: Mapping[str, str] = {}
+    key_id: str | None = None
+    client_gone: bool = False

@@ -54,10 +54,13 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cost: Its true cost; None when unpriced.
         usage: Its tokens; None when nothing was produced.
+        own_cost: What vendors may ask for all its attempts, given up ones by estimate; None when
+            unpriced or when there is nothing to ask for.
     """
 
     cost: Money | None = None
     usage: Usage | None = None
+    own_cost: Money | None = None
 
 
 class Ledger(Protocol):
@@ -77,8 +80,8 @@ class Ledger(Protocol):
     async def settle(self, hold: Hold, bill: Bill) -> None:
         """Replace a hold by the true cost; once for each hold."""
 
-    async def release(self, hold: Hold) -> None:
-        """Give a hold back: nothing was produced, or nobody waits for it any more."""
+    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+        """Give a hold back: nothing was produced, or nothing was even sent."""
 
 
 class NoLedger:
@@ -93,7 +96,7 @@ class NoLedger:
     async def settle(self, hold: Hold, bill: Bill) -> None:
         """Note nothing."""
 
-    async def release(self, hold: Hold) -> None:
+    async def release(self, hold: Hold, *, sent: bool = False) -> None:
         """Give nothing back."""
 
 
@@ -103,7 +106,10 @@ SHARE_OF_REST: Final = 4
 
 
 class Allowance:
-    """Bounds the money and the requests of an agent, a call or a whole run, exactly.
+    """Bounds the money and the requests of an agent, a call or a whole run.
+
+    A call is let in only if the most it can cost fits in what is left. What a vendor then reports
+    is what is spent: one that reports more tokens than it was allowed to write is believed.
 
     Args:
         max_cost: What may be spent at most; None for no bound.
@@ -143,12 +149,14 @@ class Allowance:
     async def settle(self, hold: Hold, bill: Bill) -> None:
         """Replace a hold by the true cost."""
         self._unhold(hold)
-        if self.spent is not None and bill.cost is not None:
-            self.spent += bill.cost
+        if self.spent is not None and bill.own_cost is not None:
+            self.spent += bill.own_cost
 
-    async def release(self, hold: Hold) -> None:
-        """Give a hold back; a request that was never answered still counts as one."""
+    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+        """Give a hold back; a request that was sent counts as one, answered or not."""
         self._unhold(hold)
+        if not sent:
+            self.requests -= 1
 
     def _hold_money(self, bound: Bound | None) -> Hold:
         if self.max_cost is None or self.spent is None or self._held is None:

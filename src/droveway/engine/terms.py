@@ -17,9 +17,11 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         retry: How often and how patiently it is tried again.
         ledgers: Who must agree to the cost before anything is sent, besides the engine's own.
         tags: Free words for the journal: agent, role.
+        key_id: Whose key the call came with; None without keys.
     """
 
     timeout: Timeout = Timeout()
     retry: RetryPolicy = RetryPolicy()
     ledgers: tuple[Ledger, ...] = ()
     tags: Mapping[str, str] = {}
+    key_id: str | None = None

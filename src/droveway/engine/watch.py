@@ -43,6 +43,10 @@ class Watch:
         """Stop all clocks but the total: it is the caller that is slow."""
         self._deadline = math.inf
 
+    def resume(self) -> None:
+        """Let the present phase begin anew after `suspend`."""
+        self._set(self._clock.monotonic() + self._span)
+
     def stop(self) -> None:
         """Stop for good."""
         if self._alarm is not None:

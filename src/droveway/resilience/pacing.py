@@ -100,6 +100,7 @@ class Pacer:
         self.state: State = "open"
         self._stagger_s = stagger_s
         self._until = 0.0
+        self._spread_until = 0.0
         self._refusals_in_a_row = 0
         self._probe: Ticket | None = None
         self._waiting: list[Ticket] = []
@@ -122,7 +123,8 @@ class Pacer:
         return max(now, self._until) if self.state == "cooling" else now
 
     def join(self, ticket: Ticket) -> None:
-        """Stand in line, at the place of the ticket's number."""
+        """Stand in line, at the place of the ticket's number; behind a spread that is going on."""
+        ticket.not_before = max(ticket.not_before, self._spread_until)
         insort(self._waiting, ticket)
 
     def leave(self, ticket: Ticket) -> None:
@@ -216,6 +218,7 @@ class Pacer:
     def _open(self, now: float) -> None:
         self.state, self._probe = "open", None
         reach = min(SPREAD_MAX_S, self._stagger_s * len(self._waiting))
+        self._spread_until = now + reach
         for waiting in self._waiting:
             waiting.not_before = now + waiting.jitter * reach
 

@@ -3,6 +3,7 @@
 import asyncio
 import select
 from collections import deque
+from contextlib import suppress
 from typing import Final
 
 from droveway.transport.connection import Connection
@@ -68,7 +69,9 @@ class Lane:
             return await turn
         except asyncio.CancelledError:
             if turn.cancelled():
-                self._turns.remove(turn)
+                # Passed over already, where a slot came free in the very same round of the loop.
+                with suppress(ValueError):
+                    self._turns.remove(turn)
             elif turn.exception() is None:
                 # It was our turn and the cancellation came first: the next one has it.
                 self._pass_on(turn.result())
