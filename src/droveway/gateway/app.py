@@ -7,7 +7,7 @@ from typing import Final
 from droveway.engine.engine import Engine
 from droveway.errors import BadRequestError, CancelledCallError, DrovewayError, RouteNotFoundError
 from droveway.gateway.asgi import Message, Receive, Scope, Send, Visit
-from droveway.gateway.caller import Allotments, Find, KnownKey
+from droveway.gateway.caller import Allotments, Find
 from droveway.gateway.chat import chat
 from droveway.gateway.health import health, ready
 from droveway.gateway.models import list_models, show_model
@@ -70,10 +70,6 @@ class Gateway:
             LOG.exception("%s failed inside", scope["path"])
             told = DrovewayError(f"the gateway failed inside ({type(error).__name__})")
             await self._refuse(started, told)
-
-    def tags_of(self, key: KnownKey) -> dict[str, str]:
-        """Return what the journal notes of a key."""
-        return {**key.tags, "key": key.id}
 
     async def _refuse(self, started: "_Started", error: DrovewayError) -> None:
         if not started.head_sent:

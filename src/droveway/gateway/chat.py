@@ -33,7 +33,7 @@ async def chat(gateway: "Gateway", visit: Visit) -> None:
     exchange: Exchange | None = None
     watch: asyncio.Task[None] | None = None
     try:
-        terms = Terms(timeout=gateway.engine.settings.streams, tags=gateway.tags_of(key))
+        terms = Terms(timeout=gateway.engine.settings.streams, tags=key.tags, key_id=key.id)
         exchange = await gateway.engine.begin(inquiry, terms)
         watch = asyncio.create_task(_give_up_when_gone(exchange, visit.receive))
         if inquiry.stream:

@@ -5,7 +5,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import uvicorn
 
@@ -14,6 +15,7 @@ from droveway.gateway.app import Gateway
 
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
+STARTED_LOOK_S: Final = 0.01
 
 
 class _Quiet(uvicorn.Server):
@@ -48,6 +50,66 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class Served:
+    """A gateway that listens: `async with` it; leaving lets what was accepted end.
+
+    Args:
+        gateway: The application.
+        listener: From `listen`.
+        drain_s: How long accepted requests may still take.
+
+    Attributes:
+        url: Where it listens.
+    """
+
+    def __init__(self, gateway: Gateway, listener: socket.socket, *, drain_s: float) -> None:
+        self._gateway = gateway
+        self._listener = listener
+        host, port = listener.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._server = _Quiet(
+            uvicorn.Config(
+                gateway,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=max(1, round(drain_s)),
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        while not self._server.started and not self._serving.done():
+            await asyncio.wait([self._serving], timeout=STARTED_LOOK_S)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.go_down()
+        await self.gone()
+
+    def go_down(self) -> None:
+        """Say that we are going, take nothing new, and let what was accepted end."""
+        self._gateway.draining = True
+        self._server.should_exit = True
+
+    async def gone(self) -> None:
+        """Wait until all has ended."""
+        assert self._serving is not None, "entered before it is left"
+        await self._serving
+        self._listener.close()
+
+
 async def serve(
     gateway: Gateway, listener: socket.socket, *, drain_s: float, ready: Callable[[str], None]
 ) -> None:
@@ -59,30 +121,9 @@ async def serve(
         drain_s: How long accepted requests may still take.
         ready: Told the URL when requests are served.
     """
-    config = uvicorn.Config(
-        gateway,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=max(1, round(drain_s)),
-    )
-    server = _Quiet(config)
     loop = asyncio.get_running_loop()
-
-    def go_down() -> None:
-        gateway.draining = True
-        server.should_exit = True
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, go_down)
-    host, port = listener.getsockname()[:2]
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started and not serving.done():
-        await asyncio.wait([serving], timeout=0.01)
-    ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    await serving
+    async with Served(gateway, listener, drain_s=drain_s) as server:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, server.go_down)
+        ready(server.url)
+        await server.gone()
