@@ -166,6 +166,13 @@ def test_every_room_above_transport_leaves_http_to_it() -> None:
     assert "httptools" in outwards["forbidden_modules"]
 
 
+def test_only_storage_imports_a_driver() -> None:
+    drivers = contract("Only storage imports a driver")
+    assert drivers["source_modules"] == ["droveway"]
+    assert set(drivers["forbidden_modules"]) == {"apsw", "sqlite3", "psycopg"}
+    assert all(each.startswith("droveway.storage.") for each in drivers["ignore_imports"])
+
+
 def test_the_sandbox_shares_no_code_with_what_it_tests() -> None:
     sandbox = contract("The sandbox shares no code")
     assert rooms_in(sandbox["source_modules"]) == {"sandbox"}

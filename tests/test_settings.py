@@ -12,11 +12,13 @@ from droveway.engine.assembly import assemble
 from droveway.errors import SettingsError
 from droveway.settings import (
     AliasSettings,
+    JournalSettings,
     PriceSettings,
     ProviderSettings,
     RoutingSettings,
     Secret,
     Settings,
+    StorageSettings,
     Timeout,
     load_settings,
     read_settings,
@@ -43,6 +45,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 def test_the_defaults_are_these() -> None:
     """Ours: a default that moves is a change that users read about."""
     assert msgspec.to_builtins(Settings()) == {
+        "storage": {"url": "sqlite:droveway.db"},
+        "journal": {"keep_days": 90},
         "streams": {"connect_s": 10.0, "first_token_s": 120.0, "idle_s": 60.0, "total_s": 600.0},
         "routing": dict.fromkeys(("simple", "moderate", "complex"), "deepseek-flash"),
         "providers": {},
@@ -64,6 +68,10 @@ def test_the_defaults_are_these() -> None:
 def test_every_key_can_be_set(tmp_path: Path) -> None:
     settings = load(
         """
+        [storage]
+        url = "sqlite:/var/lib/droveway/own.db"
+        [journal]
+        keep_days = 1
         [streams]
         connect_s = 1
         first_token_s = 2.5
@@ -95,6 +103,8 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         tmp_path,
     )
     assert settings == Settings(
+        storage=StorageSettings(url="sqlite:/var/lib/droveway/own.db"),
+        journal=JournalSettings(keep_days=1),
         streams=Timeout(connect_s=1.0, first_token_s=2.5, idle_s=3.0, total_s=86_400.0),
         routing=RoutingSettings(simple="a", moderate="b", complex="c"),
         providers={
@@ -169,6 +179,9 @@ def test_names_of_providers_models_and_prices_are_free() -> None:
         ({"streams": {"total_s": -1.0}}, "streams: total_s "),
         ({"streams": {"connect_s": float("nan")}}, "streams: connect_s "),
         ({"streams": {"first_token_s": float("inf")}}, "streams: first_token_s "),
+        ({"storage": {"url": "droveway.db"}}, "storage: url must be sqlite:FILE"),
+        ({"storage": {"url": "sqlite::memory:"}}, "storage: url must be sqlite:FILE"),
+        ({"journal": {"keep_days": 0}}, "journal: keep_days must be between"),
         ({"routing": {"simple": 1}}, "routing.simple: "),
         ({"providers": 3}, "providers: "),
         ({"providers": {"good": PROVIDER, "bad": 3}}, "providers.bad: "),

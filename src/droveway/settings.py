@@ -134,9 +134,40 @@ class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
     complex: str = DEFAULT_MODEL
 
 
+class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[storage]`: where keys and the journal are kept.
+
+    Attributes:
+        url: `sqlite:FILE`; a relative one begins at the working directory.
+    """
+
+    url: str = "sqlite:droveway.db"
+
+    def __post_init__(self) -> None:
+        scheme, _, name = self.url.partition(":")
+        if scheme != "sqlite" or not name or name.startswith((":", "//")):
+            raise ValueError(f"url must be sqlite:FILE, not {self.url!r}")
+
+
+class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[journal]`: what is written down about each request.
+
+    Attributes:
+        keep_days: For how long its rows are kept; the hourly sums stay.
+    """
+
+    keep_days: int = 90
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.keep_days <= 36_500:
+            raise ValueError("keep_days must be between 1 and 36500")
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
+    storage: StorageSettings = StorageSettings()
+    journal: JournalSettings = JournalSettings()
     streams: Timeout = Timeout()
     routing: RoutingSettings = RoutingSettings()
     providers: dict[str, ProviderSettings] = {}

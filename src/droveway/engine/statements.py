@@ -1,0 +1,92 @@
+"""This file knows the SQL of the journal: rows, what they sum up to, and what is let go."""
+
+from functools import cache
+from typing import Final
+
+_USAGE: Final = "input, cached_read, cache_write, output, reasoning, usage_source"
+REQUEST_FIELDS: Final = (
+    "id, at_us, key_id, tags, asked, sent, served, provider, price_row, "
+    f"{_USAGE}, cost_nano, currency, own_cost_nano, own_currency, "
+    "first_token_us, total_us, overhead_us, attempts, outcome, code, client_gone, drift"
+)
+ATTEMPT_FIELDS: Final = (
+    "request_id, number, at_us, provider, model, outcome, code, status, price_row, "
+    f"{_USAGE}, cost_nano, currency, first_token_us, total_us"
+)
+
+BY_ID: Final = f"SELECT seq, {REQUEST_FIELDS} FROM request WHERE id = ?"  # noqa: S608 - constants of this file
+ATTEMPTS_OF: Final = f"SELECT {ATTEMPT_FIELDS} FROM attempt WHERE request_id = ? ORDER BY number"  # noqa: S608 - as above
+_OF_MODEL: Final = "(?2 IS NULL OR asked = ?2 OR sent = ?2 OR served = ?2)"
+RECENT: Final = f"""
+SELECT seq, {REQUEST_FIELDS} FROM request
+WHERE at_us >= ?1 AND {_OF_MODEL} AND (?3 IS NULL OR key_id = ?3)
+ORDER BY at_us DESC, seq DESC LIMIT ?4
+"""  # noqa: S608 - as above
+FOLLOWING: Final = f"""
+SELECT seq, {REQUEST_FIELDS} FROM request WHERE seq > ?1 AND {_OF_MODEL} ORDER BY seq LIMIT ?3
+"""  # noqa: S608 - as above
+
+LAST: Final = "SELECT coalesce(max(seq), 0) FROM request"
+
+ROLLED_UP: Final = "SELECT number FROM mark WHERE name = 'rolled_up'"
+ROLLED_UP_TO: Final = "UPDATE mark SET number = ? WHERE name = 'rolled_up'"
+# Where a step of so many rows ends, and how many there are.
+STEP_END: Final = """
+SELECT max(seq), count(*) FROM (SELECT seq FROM request WHERE seq > ? ORDER BY seq LIMIT ?)
+"""
+ROLL_UP: Final = """
+INSERT INTO hour
+SELECT at_us - at_us % 3600000000, coalesce(key_id, ''), coalesce(provider, ''),
+  coalesce(sent, asked), outcome, coalesce(currency, own_currency, ''), count(*),
+  coalesce(sum(input), 0), coalesce(sum(cached_read), 0), coalesce(sum(cache_write), 0),
+  coalesce(sum(output), 0), coalesce(sum(reasoning), 0), coalesce(sum(cost_nano), 0),
+  coalesce(sum(own_cost_nano), 0),
+  sum(total_us), sum(drift)
+FROM request WHERE seq > ? AND seq <= ? GROUP BY 1, 2, 3, 4, 5, 6
+ON CONFLICT DO UPDATE SET
+  requests = requests + excluded.requests,
+  input = input + excluded.input,
+  cached_read = cached_read + excluded.cached_read,
+  cache_write = cache_write + excluded.cache_write,
+  output = output + excluded.output,
+  reasoning = reasoning + excluded.reasoning,
+  cost_nano = cost_nano + excluded.cost_nano,
+  own_cost_nano = own_cost_nano + excluded.own_cost_nano,
+  total_us = total_us + excluded.total_us,
+  drifted = drifted + excluded.drifted
+"""
+HOURS: Final = "SELECT * FROM hour WHERE hour_us >= ? ORDER BY hour_us, provider, model, key_id"
+# Rows that are not summed up yet are kept, however old they are.
+FORGET_ATTEMPTS: Final = """
+DELETE FROM attempt WHERE request_id IN (
+  SELECT id FROM request
+  WHERE at_us < ?1 AND seq <= (SELECT number FROM mark WHERE name = 'rolled_up')
+  ORDER BY at_us, seq LIMIT ?2)
+"""
+FORGET: Final = """
+DELETE FROM request WHERE seq IN (
+  SELECT seq FROM request
+  WHERE at_us < ?1 AND seq <= (SELECT number FROM mark WHERE name = 'rolled_up')
+  ORDER BY at_us, seq LIMIT ?2)
+"""
+
+
+@cache
+def add_requests(rows: int) -> str:
+    """Return the statement that adds so many requests at once.
+
+    One statement for many rows, because between two statements the writer's thread has to get
+    hold of the interpreter again, and a busy event loop does not give it up easily.
+    """
+    return f"INSERT INTO request ({REQUEST_FIELDS}) VALUES {_places(REQUEST_FIELDS, rows)}"  # noqa: S608 - as above
+
+
+@cache
+def add_attempts(rows: int) -> str:
+    """Return the statement that adds so many attempts at once."""
+    return f"INSERT INTO attempt ({ATTEMPT_FIELDS}) VALUES {_places(ATTEMPT_FIELDS, rows)}"  # noqa: S608 - as above
+
+
+def _places(fields: str, rows: int) -> str:
+    row = f"({', '.join('?' * len(fields.split(',')))})"
+    return ", ".join([row] * rows)
