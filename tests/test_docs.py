@@ -46,6 +46,17 @@ def test_every_setting_has_a_heading() -> None:
     assert settings_keys() <= headings("reference/settings.md")
 
 
+def test_every_header_the_gateway_sends_has_a_heading() -> None:
+    sources = (ROOT / "src/droveway/gateway").glob("*.py")
+    sent = {
+        name.decode()
+        for source in sources
+        for name in re.findall(rb'b"(x-(?:droveway|should)-[a-z-]+)"', source.read_bytes())
+    }
+    assert len(sent) >= 6
+    assert sent <= headings("reference/headers.md")
+
+
 def test_snippets_and_tables_of_the_pages_are_the_present_code() -> None:
     checked = subprocess.run(
         [sys.executable, str(DOCS / "insert_snippets.py"), "--check"],

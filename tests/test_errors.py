@@ -56,6 +56,8 @@ def make(kind: type[DrovewayError]) -> DrovewayError:
         return kind("m", phase="idle")
     if issubclass(kind, StreamTruncatedError):
         return kind("m", partial=Answer())
+    if issubclass(kind, errors.CallerRateLimitError):
+        return kind("m", retry_after_s=1.0)
     if issubclass(kind, NoAnswerError):
         return kind("m", errors=[CallerError("one"), CallerError("other")])
     return kind("m")
@@ -109,7 +111,7 @@ def test_blame_decides_the_status() -> None:
 def test_a_request_that_must_change_is_not_worth_repeating() -> None:
     repeatable = {name for name, kind in CLASSES.items() if kind.retryable}
     callers = {name for name, kind in CLASSES.items() if issubclass(kind, CallerError)}
-    assert repeatable & callers == {"DeadlineExceededError"}
+    assert repeatable & callers == {"DeadlineExceededError", "CallerRateLimitError"}
     accounts = {"AuthenticationError", "InsufficientBalanceError", "PermissionDeniedError"}
     assert not repeatable & accounts
     assert {"RateLimitError", "OverloadedError", "APITimeoutError", "NoAnswerError"} <= repeatable

@@ -17,8 +17,10 @@ from droveway.settings import (
     ProviderSettings,
     RoutingSettings,
     Secret,
+    ServerSettings,
     Settings,
     StorageSettings,
+    StreamsSettings,
     Timeout,
     load_settings,
     read_settings,
@@ -45,9 +47,21 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
 def test_the_defaults_are_these() -> None:
     """Ours: a default that moves is a change that users read about."""
     assert msgspec.to_builtins(Settings()) == {
+        "server": {
+            "host": "127.0.0.1",
+            "port": 4100,
+            "drain_s": 600,
+            "body_bytes_max": 33_554_432,
+        },
         "storage": {"url": "sqlite:droveway.db"},
         "journal": {"keep_days": 90},
-        "streams": {"connect_s": 10.0, "first_token_s": 120.0, "idle_s": 60.0, "total_s": 600.0},
+        "streams": {
+            "connect_s": 10.0,
+            "first_token_s": 120.0,
+            "idle_s": 60.0,
+            "total_s": 600.0,
+            "keepalive_s": 15.0,
+        },
         "routing": dict.fromkeys(("simple", "moderate", "complex"), "deepseek-flash"),
         "providers": {},
         "models": {},
@@ -68,6 +82,11 @@ def test_the_defaults_are_these() -> None:
 def test_every_key_can_be_set(tmp_path: Path) -> None:
     settings = load(
         """
+        [server]
+        host = "::1"
+        port = 0
+        drain_s = 9
+        body_bytes_max = 1000
         [storage]
         url = "sqlite:/var/lib/droveway/own.db"
         [journal]
@@ -77,6 +96,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         first_token_s = 2.5
         idle_s = 3
         total_s = 86400
+        keepalive_s = 4
         [routing]
         simple = "a"
         moderate = "b"
@@ -103,9 +123,12 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         tmp_path,
     )
     assert settings == Settings(
+        server=ServerSettings(host="::1", port=0, drain_s=9, body_bytes_max=1_000),
         storage=StorageSettings(url="sqlite:/var/lib/droveway/own.db"),
         journal=JournalSettings(keep_days=1),
-        streams=Timeout(connect_s=1.0, first_token_s=2.5, idle_s=3.0, total_s=86_400.0),
+        streams=StreamsSettings(
+            connect_s=1.0, first_token_s=2.5, idle_s=3.0, total_s=86_400.0, keepalive_s=4.0
+        ),
         routing=RoutingSettings(simple="a", moderate="b", complex="c"),
         providers={
             "deepseek": ProviderSettings(

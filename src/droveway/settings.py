@@ -66,6 +66,39 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 raise ValueError(f"{name} must be above 0 and at most a day, in seconds")
 
 
+class StreamsSettings(Timeout, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`[streams]`: the four clocks, and when a waiting caller gets a comment.
+
+    Attributes:
+        keepalive_s: After how long a silence the gateway's caller gets a comment.
+    """
+
+    keepalive_s: float = 15.0
+
+
+class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[server]`: how the gateway listens.
+
+    Attributes:
+        host: Address.
+        port: Port; 0 takes a free one.
+        drain_s: How long accepted requests may still take when it goes down.
+        body_bytes_max: What a request body may have, before and after unpacking.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4100
+    drain_s: int = 600
+    body_bytes_max: int = 33_554_432
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65_535:
+            raise ValueError("port must be between 0 and 65535")
+        for name in ("drain_s", "body_bytes_max"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1")
+
+
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One `[providers.NAME]`.
 
@@ -168,7 +201,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     storage: StorageSettings = StorageSettings()
     journal: JournalSettings = JournalSettings()
-    streams: Timeout = Timeout()
+    server: ServerSettings = ServerSettings()
+    streams: StreamsSettings = StreamsSettings()
     routing: RoutingSettings = RoutingSettings()
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, AliasSettings] = {}

@@ -23,7 +23,7 @@ Spawn = Callable[..., CompletedProcess[str]]
 MEMBERS = ("list", "show", "compare", "savings")
 PATHS = [(name,) for name in COMMANDS] + [("prices", member) for member in MEMBERS]
 HINT = "run it again with DROVEWAY_DEBUG=1 for the trace"
-BUILT = {"demo", "sandbox", "ask", "run", "prices", "check", "doctor"}
+BUILT = {"keys", "demo", "sandbox", "ask", "run", "prices", "check", "doctor", "requests", "serve"}
 
 
 def found(path: tuple[str, ...]) -> click.Command:

@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "demo": ("demo", "Watch 17 agents at work against a provider that misbehaves."),
         "ask": ("ask", "Put one question to a model."),
         "run": ("run", "Work off a file of tasks with the 17 roles."),
+        "serve": ("serve", "Run the gateway: one OpenAI-compatible door."),
         "keys": ("keys", "Make, list, take back and renew the keys of the gateway."),
         "requests": ("requests", "Look up what the gateway has served."),
         "prices": ("prices", "Look prices up, and compare what models cost."),
