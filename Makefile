@@ -51,6 +51,8 @@ test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/transport.py
+	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/parts.py
 
 docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
