@@ -58,6 +58,8 @@ docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
 	$(BIN)/python docs/make_cli_page.py > docs/reference/cli.md.new
 	mv docs/reference/cli.md.new docs/reference/cli.md
+	$(BIN)/python docs/make_python_page.py > docs/reference/python.md.new
+	mv docs/reference/python.md.new docs/reference/python.md
 
 lock: .venv/bin/python  ## remake the lock files
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -110,13 +110,14 @@ def test_every_example_runs_without_a_key_and_without_a_warning(example: Path) -
     assert ended.stdout
 
 
-def test_the_page_of_the_command_line_is_what_help_prints() -> None:
+@pytest.mark.parametrize("name", ["cli", "python"])
+def test_the_made_pages_are_what_the_code_says(name: str) -> None:
     made = subprocess.run(
-        [sys.executable, str(ROOT / "docs" / "make_cli_page.py")],
+        [sys.executable, str(ROOT / "docs" / f"make_{name}_page.py")],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
-    page = DOCS / "reference/cli.md"
+    page = DOCS / f"reference/{name}.md"
     assert made.stdout == page.read_text(encoding="utf-8"), "run `make docs`"

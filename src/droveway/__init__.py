@@ -14,7 +14,18 @@ from droveway.agents.supervisor import AgentSupervisor, RoleEvent
 from droveway.agents.sync_agent import Agent
 from droveway.agents.tools import ToolResult
 from droveway.agents.workflow import Task, TaskResult
-from droveway.chat import Finished, Message, ReasoningDelta, TextDelta, ToolCallDelta, Usage
+from droveway.catalog.comparison import Savings
+from droveway.chat import (
+    Answer,
+    Finished,
+    Message,
+    ReasoningDelta,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    UsageUpdate,
+)
 from droveway.clock import StillClock
 from droveway.engine.engine import Engine
 from droveway.engine.outbox import Retrying
@@ -39,16 +50,18 @@ from droveway.errors import (
     PermissionDeniedError,
     ProtocolError,
     RateLimitError,
+    RequestTooLargeError,
     SettingsError,
     StreamTruncatedError,
     ToolError,
     UnknownRoleError,
     UnpricedModelError,
+    UnprocessableEntityError,
     UpstreamError,
 )
 from droveway.money import Money
 from droveway.resilience.retry import RetryPolicy
-from droveway.settings import Timeout
+from droveway.settings import Settings, Timeout
 
 __version__ = "0.1.0"
 
@@ -58,6 +71,7 @@ __all__ = [
     "APITimeoutError",
     "Agent",
     "AgentSupervisor",
+    "Answer",
     "AsyncAgent",
     "AuthenticationError",
     "BadRequestError",
@@ -83,11 +97,14 @@ __all__ = [
     "RateLimitError",
     "ReasoningDelta",
     "Reply",
+    "RequestTooLargeError",
     "RetryPolicy",
     "Retrying",
     "Role",
     "RoleEvent",
     "RunResult",
+    "Savings",
+    "Settings",
     "SettingsError",
     "Spending",
     "StillClock",
@@ -96,14 +113,17 @@ __all__ = [
     "TaskResult",
     "TextDelta",
     "Timeout",
+    "ToolCall",
     "ToolCallDelta",
     "ToolError",
     "ToolResult",
     "UnknownRoleError",
     "UnpricedModelError",
+    "UnprocessableEntityError",
     "UpstreamError",
     "Usage",
     "UsageReport",
+    "UsageUpdate",
     "monthly_savings",
     "route_to_model",
 ]

@@ -64,15 +64,23 @@ class Money:
         return cls(divide_half_even(pico, PICO_PER_NANO), currency)
 
     def __add__(self, other: "Money") -> "Money":
+        if not isinstance(other, Money):
+            return NotImplemented
         return Money(self.nano + self._same(other).nano, self.currency)
 
     def __sub__(self, other: "Money") -> "Money":
+        if not isinstance(other, Money):
+            return NotImplemented
         return Money(self.nano - self._same(other).nano, self.currency)
 
     def __lt__(self, other: "Money") -> bool:
+        if not isinstance(other, Money):
+            return NotImplemented
         return self.nano < self._same(other).nano
 
     def __le__(self, other: "Money") -> bool:
+        if not isinstance(other, Money):
+            return NotImplemented
         return self.nano <= self._same(other).nano
 
     def __str__(self) -> str:

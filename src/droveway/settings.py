@@ -50,7 +50,8 @@ class Timeout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         connect_s: Until the request is on its way, TLS included.
-        first_token_s: From then until the first data event, or the whole answer's head.
+        first_token_s: From then until the first data event of a stream. A whole answer has the
+            total time instead: a vendor may think for minutes before its head.
         idle_s: Between data events; keep-alive comments do not count.
         total_s: The whole call: waiting in line, every attempt, the answer.
     """
