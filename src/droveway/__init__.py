@@ -12,6 +12,7 @@ from droveway.agents.reply import Reply, Spending, UsageReport
 from droveway.agents.roles import Role
 from droveway.agents.supervisor import AgentSupervisor, RoleEvent
 from droveway.agents.sync_agent import Agent
+from droveway.agents.tiering import route_to_model
 from droveway.agents.tools import ToolResult
 from droveway.agents.workflow import Task, TaskResult
 from droveway.catalog.comparison import Savings
@@ -29,7 +30,7 @@ from droveway.chat import (
 from droveway.clock import StillClock
 from droveway.engine.engine import Engine
 from droveway.engine.outbox import Retrying
-from droveway.engine.savings import monthly_savings, route_to_model
+from droveway.engine.savings import monthly_savings
 from droveway.errors import (
     APIConnectionError,
     APIStatusError,

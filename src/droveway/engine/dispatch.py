@@ -32,7 +32,7 @@ from droveway.errors import (
 from droveway.resilience.pacing import Ticket
 from droveway.resilience.retry import RetryBudget, Verdict, judge
 from droveway.routing.plan import Candidate
-from droveway.transport import Pool
+from droveway.transport import Pool, Request
 
 OUTPUT_TOKENS_GUESSED: Final = 512
 
@@ -112,10 +112,15 @@ class Dispatch:
         errand.error = _final_error(errand)
 
     async def _attempt(self, errand: Errand, candidate: Candidate, number: int) -> Attempt:
+        provider = self._providers[candidate.provider]
+        body = errand.request.body(
+            model=candidate.model,
+            accent=provider.accent_for(candidate.model),
+            output_cap=errand.output_cap,
+        )
         line = self._line_of(candidate)
         ticket = Ticket(number, _tokens_guessed(errand), self._clock.jitter())
         await line.enter(ticket, until=errand.total_at)
-        provider = self._providers[candidate.provider]
         attempt = Attempt(
             provider,
             open_body=open_body,
@@ -130,25 +135,17 @@ class Dispatch:
         attempt.began_good = lambda: line.answered(ticket)
         errand.attempts.append((candidate, attempt))
         try:
-            await self._send(errand, candidate, attempt)
+            await self._send(attempt, provider.request(body, streaming=errand.request.stream))
         finally:
             _come_back(attempt, line, ticket, usage=usage_of(errand.request, attempt))
         return attempt
 
-    async def _send(self, errand: Errand, candidate: Candidate, attempt: Attempt) -> None:
-        provider = attempt.provider
-        body = errand.request.body(
-            model=candidate.model,
-            accent=provider.accent_for(candidate.model),
-            output_cap=errand.output_cap,
-        )
+    async def _send(self, attempt: Attempt, request: Request) -> None:
         task = asyncio.current_task()
         assert task is not None
         attempt.sending = task
         try:
-            call = await self._pool.send(
-                provider.request(body, streaming=errand.request.stream), attempt
-            )
+            call = await self._pool.send(request, attempt)
             attempt.sent(call)
             await attempt.ended
         except asyncio.CancelledError:

@@ -1,34 +1,11 @@
-"""This file knows two questions people ask before they move: which model, and what it saves."""
+"""This file knows the question people ask before they move: what it saves."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
 from droveway.catalog.comparison import Savings
 from droveway.catalog.comparison import monthly_savings as savings_at
-from droveway.chat import Message
 from droveway.clock import SystemClock
-from droveway.routing.tiers import tier_of
-from droveway.settings import RoutingSettings, Settings
-
-
-def route_to_model(
-    messages: Sequence[Message], complexity: str = "auto", *, settings: Settings | None = None
-) -> str:
-    """Return the model that a conversation of that complexity is for.
-
-    Args:
-        messages: The conversation; list-shaped content counts by its text.
-        complexity: simple, moderate, complex, or "auto" for the keyword rule, which yields
-            moderate or complex and is, measured, no better than chance.
-        settings: Where `[routing]` names the model of each tier; the defaults without it.
-
-    Raises:
-        BadRequestError: There is no such complexity.
-    """
-    routing = RoutingSettings() if settings is None else settings.routing
-    model: str = getattr(routing, tier_of(messages, complexity))
-    return model
 
 
 def monthly_savings(
