@@ -4,7 +4,9 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -220,6 +222,17 @@ def test_since_and_model_choose(droveway: Call) -> None:
     assert droveway("requests", "--since", "tomorrow").exit_code == 2
 
 
+@contextmanager
+def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+    watch = threading.Timer(SECONDS, process.kill)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+        process.kill()
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_tail_goes_on_with_what_other_processes_write(as_json: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     keep(row("first"))
@@ -231,11 +244,13 @@ def test_tail_goes_on_with_what_other_processes_write(as_json: bool) -> None:  #
         text=True,
     ) as tail:
         assert tail.stdout is not None
-        assert "req_first" in tail.stdout.readline()
-        for name in ("second", "third"):
-            keep(row(name))
-            assert f"req_{name}" in tail.stdout.readline()
-        tail.send_signal(signal.SIGINT)
-        _, complaint = tail.communicate(timeout=SECONDS)
+        # Whatever fails here ends the command: leaving the block waits for it.
+        with ended(tail):
+            assert "req_first" in tail.stdout.readline()
+            for name in ("second", "third"):
+                keep(row(name))
+                assert f"req_{name}" in tail.stdout.readline()
+            tail.send_signal(signal.SIGINT)
+            _, complaint = tail.communicate(timeout=SECONDS)
     assert tail.returncode == 130
     assert complaint == "error: interrupted\n"
