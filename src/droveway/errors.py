@@ -30,6 +30,7 @@ DrovewayError
 │   │   └── OutputValidationError    the answer does not fit `output_type`
 │   └── StreamTruncatedError         the stream stopped without its finish marker
 ├── StoreUnavailableError            503 unavailable
+├── GoingDownError                   503 unavailable
 ├── SettingsError                    refuse to start
 └── NoAnswerError                    two or more candidates failed; holds each
 
@@ -291,6 +292,14 @@ class StreamTruncatedError(UpstreamError):
 
 class StoreUnavailableError(DrovewayError):
     """The store cannot be read or written now: locked, full, read-only, damaged or closed."""
+
+    status = 503
+    code = "unavailable"
+    retryable = True
+
+
+class GoingDownError(DrovewayError):
+    """The server is going down and could not wait for this request any longer."""
 
     status = 503
     code = "unavailable"

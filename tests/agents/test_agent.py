@@ -397,9 +397,9 @@ def test_max_cost_is_never_passed_by_any_number_of_calls_at_once(box: Sandbox) -
     """Ours: what others check before a call and book after it is passed by those in between."""
 
     async def check() -> None:
-        limit = Money.parse("0.004", "USD")
+        limit = Money.parse("0.0004", "USD")
         before = len(box.journal)
-        async with asynchronous(box, limits=Limits(max_cost=limit)) as agent:
+        async with asynchronous(box, max_tokens=20, limits=Limits(max_cost=limit)) as agent:
             calls = [agent.chat(f"call {n}") for n in range(60)]
             ended = await asyncio.gather(*calls, return_exceptions=True)
             refused = [each for each in ended if isinstance(each, LimitExceededError)]

@@ -208,8 +208,8 @@ def test_a_cancelled_supervisor_call_stops_its_roles(box: Sandbox) -> None:
 
 def test_a_budget_of_the_supervisor_binds_all_roles_together(box: Sandbox) -> None:
     async def check() -> None:
-        limits = Limits(max_cost="0.003")
-        async with supervisor(box, limits=limits) as sup:
+        limits = Limits(max_cost="0.0003")
+        async with supervisor(box, limits=limits, max_tokens=20) as sup:
             result = await sup.route_request("hi", NAMES)
             statuses = {outcome.status for outcome in result.outcomes.values()}
             assert "skipped" in statuses

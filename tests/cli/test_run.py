@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 
 from droveway.agents.roles import built_in_roles
+from droveway.cli.results import Results
 from droveway.sandbox import Profile, Rule, Sandbox, Script, running_sandbox
 
 Call = Callable[..., Result]
@@ -333,3 +334,41 @@ def test_a_task_without_a_role_keeps_its_turn_when_a_run_goes_on(
     Path("results.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in kept))
     droveway(*line)
     assert {each["id"]: each["role"] for each in results()} == roles
+
+
+def test_a_second_run_on_the_same_results_is_refused(box: Sandbox, droveway: Call) -> None:
+    """Ours: both would ask, and pay for, the same tasks."""
+    tasks = write({"id": 1, "query": "one"})
+    holder = Results(Path("results.jsonl"))
+    try:
+        shown = droveway("run", tasks, "-o", "results.jsonl", "--base-url", box.base_url)
+        assert shown.exit_code == 2
+        assert "another run is writing" in shown.stderr
+        assert box.journal == []
+    finally:
+        holder.close()
+
+
+def test_a_task_that_was_changed_is_asked_again_under_its_old_id(
+    box: Sandbox, droveway: Call
+) -> None:
+    """Ours: ids default to line numbers, and a line put on top moves them all."""
+    run = ["-o", "results.jsonl", "--base-url", box.base_url]
+    droveway("run", write({"query": "a"}, {"query": "b"}), *run)
+    droveway("run", write({"query": "new"}, {"query": "b"}), *run)
+    assert questions(box) == Counter({"a": 1, "b": 1, "new": 1})
+    assert len(results()) == 2
+
+
+def test_an_answer_without_a_word_is_no_answer(box: Sandbox, droveway: Call) -> None:
+    """Ours: all that it might write went into thinking; a run with more tokens asks again."""
+    tasks = write({"id": 1, "query": "one"})
+    run = ["-o", "results.jsonl", "--base-url", box.base_url, "--max-tokens"]
+    shown = droveway("run", tasks, *run, "1")
+    assert shown.exit_code == 1
+    (line,) = results()
+    assert (line["outcome"], line["finish_reason"]) == ("failed", "length")
+    assert "--max-tokens" in line["error"]["message"]
+    assert droveway("run", tasks, *run, "500").exit_code == 0
+    (line,) = results()
+    assert line["outcome"] == "ok"

@@ -21,8 +21,9 @@ from droveway.errors import (
 )
 from droveway.money import Money
 from droveway.resilience.pacing import Pacer, Ticket
-from droveway.settings import Timeout
-from lab import ONCE, QUICK, BookkeepingLedger, ask, converse, lab, run, terms
+from droveway.sandbox import Rule, Sandbox, Script
+from droveway.settings import AliasSettings, ProviderSettings, Settings, Timeout
+from lab import INSTANT, ONCE, PATIENT, QUICK, BookkeepingLedger, ask, converse, lab, run, terms
 
 
 @asynccontextmanager
@@ -319,3 +320,56 @@ def test_a_newcomer_stands_behind_a_spread_that_is_going_on() -> None:
     late = Ticket(99, 1, 0.0)
     pacer.join(late)
     assert late not in pacer.admit(1.1)
+
+
+def test_going_on_to_the_next_candidate_costs_no_retry_budget() -> None:
+    """Ours: in an outage of the first one the second one answers, however long it lasts."""
+    script = Script(rules=(Rule(fault="500"),))
+
+    async def check() -> None:
+        async with (
+            Sandbox(profile=INSTANT, script=script) as broken,
+            Sandbox(profile=INSTANT) as good,
+        ):
+            settings = Settings(
+                providers={
+                    "first": ProviderSettings(base_url=broken.base_url),
+                    "second": ProviderSettings(base_url=good.base_url),
+                },
+                models={"either": AliasSettings(candidates=("first/m", "second/m"))},
+            )
+            async with Engine(settings, environ={}) as engine:
+                for _ in range(60):
+                    exchange, _ = await converse(engine, ask(model="either"), terms(PATIENT))
+                    assert exchange.error is None
+
+    run(check())
+
+
+def test_a_call_waits_for_money_that_others_hold_and_will_give_back() -> None:
+    async def check() -> None:
+        purse = Allowance(max_cost=Money.parse("0.003", "USD"))
+        async with lab() as (_, engine):
+            calls = [
+                converse(engine, ask(f"{n}", max_tokens=1_000), terms(ledgers=(purse,)))
+                for n in range(20)
+            ]
+            ended = await asyncio.gather(*calls)
+        assert [exchange.error for exchange, _ in ended] == [None] * 20
+        assert purse.spent is not None
+        assert purse.spent.nano > 0
+
+    run(check())
+
+
+def test_an_attempts_time_ends_with_the_attempt() -> None:
+    async def check() -> None:
+        async with lab() as (_, engine):
+            exchange, _ = await converse(engine, ask(model="fault-429-ms:300@1"), terms(PATIENT))
+            assert exchange.row is not None
+            refused, answered = exchange.row.attempts
+            assert refused.total_ms < 250
+            assert answered.total_ms < 250
+            assert exchange.row.total_ms >= 300
+
+    run(check())

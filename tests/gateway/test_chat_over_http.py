@@ -1,8 +1,10 @@
 """The gateway over real sockets, with the official SDK and curl as clients, the sandbox behind."""
 
 import asyncio
+import gzip
 import json
 import shutil
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -440,5 +442,84 @@ def test_unknown_paths_and_methods_are_typed_errors() -> None:
             assert said.startswith(b"HTTP/1.1 400")
             said = await raw(it, b"", path="/healthz")
             assert b"takes GET" in said
+
+    run(check())
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+def test_what_cannot_end_in_time_is_told_and_not_cut(*, stream: bool) -> None:
+    """Ours: the server once cancelled it, and the caller heard nothing."""
+    fault = "stall:3" if stream else "slow-headers"
+    body = json.dumps({"model": f"fault-{fault}", "stream": stream, "messages": HI}).encode()
+
+    async def check() -> None:
+        async with door() as it:
+            call = asyncio.create_task(raw(it, body))
+            async with asyncio.timeout(5):
+                while not it.box.open_connections:
+                    await asyncio.sleep(0.005)
+            it.server.go_down()
+            it.server.go_down()
+            said = await call
+            assert b'"code":"unavailable"' in said
+            assert b"[DONE]" not in said
+            assert stream or said.startswith(b"HTTP/1.1 503")
+            row = it.engine.journal.rows[-1]
+            assert (row.outcome, row.client_gone) == ("failed", False)
+
+    run(check())
+
+
+def test_readiness_is_refused_before_anything_else_is() -> None:
+    async def check() -> None:
+        async with door() as it:
+            it.server._notice_s = 0.5
+            assert (await get(it, "/readyz")).startswith(b"HTTP/1.1 200")
+            it.server.go_down()
+            assert (await get(it, "/readyz")).startswith(b"HTTP/1.1 503")
+            assert (await get(it, "/healthz")).startswith(b"HTTP/1.1 200")
+
+    run(check())
+
+
+async def get(door: Door, path: str) -> bytes:
+    host, port = door.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("gzip", gzip.compress(json.dumps({"model": "plain", "messages": HI}).encode()), 200),
+        ("deflate", zlib.compress(json.dumps({"model": "plain", "messages": HI}).encode()), 200),
+        ("gzip", gzip.compress(b" " * 40_000_000), 413),
+        ("gzip", b"no gzip at all", 400),
+        ("gzip", gzip.compress(b"{}")[:-6], 400),
+    ],
+    ids=["gzip", "deflate", "bomb", "nonsense", "torn"],
+)
+def test_a_packed_body_is_unpacked_within_its_bound(coding: str, body: bytes, status: int) -> None:
+    async def check() -> None:
+        async with door() as it:
+            said = await raw(it, body, f"content-encoding: {coding}")
+            assert int(said.split(b" ")[1]) == status
+
+    run(check())
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read() -> None:
+    async def check() -> None:
+        async with door() as it:
+            it.gateway.body_bytes_max = 100
+            said = await raw(it, b"x" * 101)
+            assert said.startswith(b"HTTP/1.1 413")
+            assert (
+                json.loads(said.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_too_large"
+            )
 
     run(check())

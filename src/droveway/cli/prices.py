@@ -122,7 +122,7 @@ def compare_prices(from_model: str, to_model: str, *, as_json: bool, **given: An
 )
 @click.argument("current", metavar="CURRENT")
 @click.argument("new", metavar="NEW")
-@click.option("--tokens", type=click.IntRange(min=0), metavar="N", required=True,
+@click.option("--tokens", type=click.IntRange(0, 10**12), metavar="N", required=True,
               help="Tokens of a month, input and output together.")  # fmt: skip
 @click.option("--mode", type=click.Choice(["split", "flat_output"]), default="split",
               show_default=True, help="A declared mix, or all as output.")  # fmt: skip

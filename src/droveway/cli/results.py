@@ -5,6 +5,7 @@ drops. A task that is done again gets a further line; the newest counts, and whe
 file is rewritten with one line for each task.
 """
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such lock; two runs on one file are the user's to avoid
+    fcntl = None  # type: ignore[assignment]
 
 from droveway.agents.outcomes import Outcome
 from droveway.cli.tasks import TaskLine
@@ -27,6 +33,7 @@ class _Head(msgspec.Struct, frozen=True):
 
     id: int | str
     outcome: str
+    task: str | None = None
 
 
 _HEADS: Final = msgspec.json.Decoder(_Head)
@@ -52,6 +59,7 @@ class Results:
         self._plain = not self._real.exists() or self._real.is_file()
         self._again = False
         self.ok: set[str] = set()
+        self._prints: dict[str, str | None] = {}
         self._known: set[str] = set()
         try:
             # Without a buffer: what was written is with the system, whatever happens to us.
@@ -60,10 +68,26 @@ class Results:
             raise SettingsError(self._cannot(error)) from error
         try:
             if self._plain:
+                self._lock()
                 self._read()
         except BaseException:
             self._file.close()
             raise
+
+    def _lock(self) -> None:
+        """Keep a second run away: both would ask, and pay for, the same tasks."""
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SettingsError(
+                f"another run is writing {str(self.path)!r}; wait for it, or choose another file"
+            ) from error
+
+    def answered(self, task: TaskLine) -> bool:
+        """Whether this very task is answered; one that was changed since is not."""
+        return task.id in self.ok and self._prints.get(task.id) in {None, fingerprint(task)}
 
     def _read(self) -> None:
         end = 0
@@ -81,6 +105,7 @@ class Results:
                     return
                 end += len(line)
                 self._note(str(head.id), ok=head.outcome == "ok")
+                self._prints[str(head.id)] = head.task
                 if not line.endswith(b"\n"):
                     self._file.write(b"\n")
                     return
@@ -134,6 +159,12 @@ class Results:
                 fresh.unlink()
 
 
+def fingerprint(task: TaskLine) -> str:
+    """Return a short name of what a task asks; the same for the same words, whoever works on it."""
+    asked = (task.query, task.messages, task.turns, task.model)
+    return hashlib.blake2b(msgspec.json.encode(asked), digest_size=8).hexdigest()
+
+
 def _torn(line: bytes) -> bool:
     """Tell whether a line is the beginning of a result whose writer was killed."""
     return not line.endswith(b"\n") and _BEGINNING.startswith(line[: len(_BEGINNING)])
@@ -171,6 +202,7 @@ def result_line(
         line["text"] = texts[0] if texts else None
     line |= {
         "model": (replies[-1].model if replies else None) or task.model or model,
+        "finish_reason": replies[-1].finish_reason if replies else None,
         "usage": msgspec.to_builtins(spending.usage),
         "cost": None if cost is None else cost.decimal(),
         "currency": None if cost is None else cost.currency,
@@ -178,6 +210,7 @@ def result_line(
         "latency_ms": round(sum(each.latency_ms for each in replies) if ok else wall_ms, 3),
         "first_token_ms": _rounded(replies[0].first_token_ms if replies else None),
         "at": at.isoformat(),
+        "task": fingerprint(task),
     }
     if task.metadata:
         line["metadata"] = task.metadata

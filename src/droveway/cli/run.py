@@ -24,7 +24,7 @@ from droveway.cli.tasks import BadLine, TaskLine, count_lines, open_tasks, read_
 from droveway.cli.watching import watching
 from droveway.clock import SystemClock
 from droveway.engine.engine import Engine
-from droveway.errors import CancelledCallError
+from droveway.errors import CancelledCallError, OutputValidationError
 from droveway.resilience.retry import RetryPolicy
 from droveway.settings import Timeout
 
@@ -97,6 +97,19 @@ def _timeout(engine: Engine, total_s: float | None) -> Timeout | None:
     return msgspec.structs.replace(engine.settings.streams, total_s=total_s)
 
 
+def _not_ok_when_empty(outcome: Outcome) -> Outcome:
+    """An answer without a word in it, because all it might write went into thinking, is none."""
+    empty = any(
+        reply.finish_reason == "length" and not reply.text.strip() for reply in outcome.replies
+    )
+    if outcome.status != "ok" or not empty:
+        return outcome
+    error = OutputValidationError(
+        "the answer is empty: thinking took all of it; raise --max-tokens"
+    )
+    return msgspec.structs.replace(outcome, status="failed", error=error)
+
+
 class Run:
     """One run of a task file.
 
@@ -155,7 +168,7 @@ class Run:
 
     def _tasks(self) -> Iterator[TaskLine]:
         for task in read_tasks(self._file, self._roles, bad=self._tell_bad):
-            if task.id in self.results.ok:
+            if self.results.answered(task):
                 self._answered_before += 1
                 continue
             self._begun[task.id] = (self._clock.now(), self._clock.monotonic())
@@ -166,6 +179,7 @@ class Run:
         wall_ms = (self._clock.monotonic() - began) * 1e3
         if outcome.status == "skipped" and isinstance(outcome.error, CancelledCallError):
             return  # the run was stopped before this one was begun
+        outcome = _not_ok_when_empty(outcome)
         self._book.add(outcome)
         if outcome.error is not None:
             self._reasons[str(outcome.error)] += 1

@@ -73,13 +73,13 @@ async def _serve(settings: Settings, *, host: str, port: int) -> None:
 
 
 def _welcome(url: str, secret: str | None) -> str:
-    shown = secret or "a key of `droveway keys add NAME`"
+    url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     lines = [
         f"OpenAI-compatible base URL: {url}/v1",
-        *([f"first key, shown only now:  {secret}"] if secret else []),
+        f"first key, shown only now:  {secret}" if secret else "make a key: droveway keys add NAME",
         "paste into a shell:",
         f"  export OPENAI_BASE_URL={url}/v1",
-        f"  export OPENAI_API_KEY={shown}",
+        f"  export OPENAI_API_KEY={secret or 'YOUR_KEY'}",
         '  curl $OPENAI_BASE_URL/models -H "authorization: Bearer $OPENAI_API_KEY"',
     ]
     return "\n".join(lines)

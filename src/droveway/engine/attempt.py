@@ -90,6 +90,7 @@ class Attempt:
         self.started_at: datetime = clock.now()
         self.started = clock.monotonic()
         self.first_token_at: float | None = None
+        self.ended_at: float | None = None
         self.delivered = False
         self.answer: Answer | None = None
         self.error: DrovewayError | None = None
@@ -190,6 +191,7 @@ class Attempt:
     # Endings.
 
     def _finish(self) -> None:
+        self.ended_at = self.clock.monotonic()
         self.watch.stop()
         self.ended.set_result(None)
         if self._wire_open and self.call is not None:

@@ -146,7 +146,7 @@ class StreamBody:
             how = "the body ended without a finish marker"
         return StreamTruncatedError(
             f"the stream of {self._attempt.provider.name} was cut after "
-            f"{len(partial.text)} characters: {how}; the partial answer is in .partial",
+            f"{len(partial.text)} characters: {how}; ask again for the whole of it",
             partial=partial,
             provider=self._attempt.provider.name,
         )

@@ -172,10 +172,12 @@ class Dispatch:
             return None
         if verdict == "elsewhere":
             errand.dead.add(candidate)
-        if verdict == "failure" and not self.budget.withdraw():
-            return None
         chosen = self._choose(errand, candidate, verdict)
         if chosen is None:
+            return None
+        # Going on to who was not asked yet is the plan, not a retry: it costs no budget.
+        tried = any(chosen == each for each, _ in errand.attempts)
+        if verdict == "failure" and tried and not self.budget.withdraw():
             return None
         if verdict == "failure":
             errand.failures += 1

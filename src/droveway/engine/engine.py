@@ -207,6 +207,10 @@ class Engine:
             line = self._lines[candidate] = Line(pacer, self.clock, name=name)
         return line
 
+    def on_their_way(self) -> list[Exchange]:
+        """Return the requests that are not settled yet."""
+        return list(self._open)
+
     @property
     def open_exchanges(self) -> int:
         """How many requests are on their way or being settled."""

@@ -64,6 +64,7 @@ class Exchange:
         self._request = request
         self._terms = terms
         self._gone = False
+        self._why: DrovewayError | None = None
         self._errand: Errand | None = None
         self._entries: list[AttemptEntry] = []
         self._first_token_at: float | None = None
@@ -76,11 +77,15 @@ class Exchange:
         """The attempts so far, oldest first."""
         return () if self._errand is None else tuple(self._errand.attempts)
 
-    def give_up(self) -> None:
-        """Signal that the caller is gone; what must still be done is done without them."""
+    def give_up(self, why: DrovewayError | None = None) -> None:
+        """Signal that nobody waits; what must still be done is done all the same.
+
+        Args:
+            why: What the reader is told who is still there; None for a caller who is gone.
+        """
         if self._gone or self.task.done():
             return
-        self._gone = True
+        self._gone, self._why = True, why
         if self._errand is not None:
             self.task.cancel()
 
@@ -204,7 +209,7 @@ class Exchange:
 
     def _write_row(self) -> Row:
         if self.answer is None and self._gone:
-            self.error = CancelledCallError(
+            self.error = self._why or CancelledCallError(
                 "the caller went away before the answer was whole", attempts=len(self._entries)
             )
         outcome: Outcome = "completed"
@@ -229,5 +234,5 @@ class Exchange:
             total_ms=(clock.monotonic() - self._began) * 1e3,
             tags=self._terms.tags,
             key_id=self._terms.key_id,
-            client_gone=self._gone,
+            client_gone=self._gone and self._why is None,
         )

@@ -95,7 +95,7 @@ def attempt_entry(
         cost=None if usage is None or row is None else price(usage, row),
         price_row=None if row is None else row.id,
         first_token_ms=None if first is None else (first - attempt.started) * 1e3,
-        total_ms=(engine.clock.monotonic() - attempt.started) * 1e3,
+        total_ms=((attempt.ended_at or engine.clock.monotonic()) - attempt.started) * 1e3,
     )
 
 

@@ -4,6 +4,7 @@ A `Ledger` agrees to the largest cost a call can have before it is sent and lear
 afterwards. `NoLedger` agrees to everything; `Allowance` bounds what an agent or a run may spend.
 """
 
+import asyncio
 from typing import Final, Protocol
 
 import msgspec
@@ -126,6 +127,7 @@ class Allowance:
         self.requests = 0
         self.spent = Money.zero(max_cost.currency) if max_cost is not None else None
         self._held = self.spent
+        self._waiters: list[asyncio.Future[None]] = []
 
     @property
     def money_decides(self) -> bool:
@@ -133,7 +135,7 @@ class Allowance:
         return self.max_cost is not None
 
     async def hold(self, bound: Bound | None) -> Hold:
-        """Set a call's largest cost aside.
+        """Set a call's largest cost aside, as soon as it fits.
 
         Raises:
             LimitExceededError: The call does not fit in what is left.
@@ -142,15 +144,23 @@ class Allowance:
             raise LimitExceededError(
                 f"all {self.max_requests} requests of max_requests are used; allow more"
             )
-        hold = self._hold_money(bound)
         self.requests += 1
+        try:
+            while (hold := self._hold_money(bound)) is None:
+                # Others hold what this call needs; most of it comes back when they are settled.
+                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                self._waiters.append(waiter)
+                await waiter
+        except BaseException:
+            self.requests -= 1
+            raise
         return hold
 
     async def settle(self, hold: Hold, bill: Bill) -> None:
         """Replace a hold by the true cost."""
-        self._unhold(hold)
         if self.spent is not None and bill.own_cost is not None:
             self.spent += bill.own_cost
+        self._unhold(hold)
 
     async def release(self, hold: Hold, *, sent: bool = False) -> None:
         """Give a hold back; a request that was sent counts as one, answered or not."""
@@ -158,13 +168,16 @@ class Allowance:
         if not sent:
             self.requests -= 1
 
-    def _hold_money(self, bound: Bound | None) -> Hold:
+    def _hold_money(self, bound: Bound | None) -> Hold | None:
+        """Set money aside; None when it would fit if others gave back what they hold."""
         if self.max_cost is None or self.spent is None or self._held is None:
             return Hold()
         assert bound is not None, "where money decides there is a bound"
         left = self.max_cost - self.spent - self._held
         cap = bound.output_cap if bound.output_cap is not None else _affordable(bound, left)
         amount = bound.cost(cap)
+        if left < amount and self._held.nano > 0:
+            return None
         if left < amount:
             raise LimitExceededError(
                 f"max_cost {self.max_cost} leaves {left}, and this call may cost {amount} with "
@@ -176,6 +189,10 @@ class Allowance:
     def _unhold(self, hold: Hold) -> None:
         if hold.amount is not None and self._held is not None:
             self._held -= hold.amount
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
 
 def _affordable(bound: Bound, left: Money) -> int:

@@ -5,7 +5,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from droveway.engine.engine import Engine
-from droveway.errors import BadRequestError, CancelledCallError, DrovewayError, RouteNotFoundError
+from droveway.errors import (
+    BadRequestError,
+    CancelledCallError,
+    DrovewayError,
+    GoingDownError,
+    RouteNotFoundError,
+)
 from droveway.gateway.asgi import Message, Receive, Scope, Send, Visit
 from droveway.gateway.caller import Allotments, Find
 from droveway.gateway.chat import chat
@@ -53,6 +59,13 @@ class Gateway:
         self.keepalive_s = keepalive_s
         self.allotments = Allotments(engine.clock)
         self.draining = False
+
+    def cut_all(self) -> None:
+        """End what is still on its way, each with an error event or a 503 that says so."""
+        for exchange in self.engine.on_their_way():
+            exchange.give_up(
+                GoingDownError("the server is going down; ask again, another one may answer")
+            )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; whatever goes wrong is a JSON error, never a trace."""

@@ -1,6 +1,7 @@
 """This file knows how the gateway listens, says that it does, and goes down without a cut."""
 
 import asyncio
+import math
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from droveway.gateway.app import Gateway
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 75
 STARTED_LOOK_S: Final = 0.01
+# A balancer that asks each second hears of it in time.
+NOTICE_S: Final = 3.0
+# What a cut request has to tell its caller and to settle.
+CUT_GRACE_S: Final = 5
 
 
 class _Quiet(uvicorn.Server):
@@ -57,13 +62,23 @@ class Served:
         gateway: The application.
         listener: From `listen`.
         drain_s: How long accepted requests may still take.
+        notice_s: How long `/readyz` says that we are going before nothing new is taken.
 
     Attributes:
         url: Where it listens.
     """
 
-    def __init__(self, gateway: Gateway, listener: socket.socket, *, drain_s: float) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        listener: socket.socket,
+        *,
+        drain_s: float,
+        notice_s: float = 0.0,
+    ) -> None:
         self._gateway = gateway
+        self._drain_s = drain_s
+        self._notice_s = notice_s
         self._listener = listener
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -78,7 +93,7 @@ class Served:
                 server_header=False,
                 date_header=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=max(1, round(drain_s)),
+                timeout_graceful_shutdown=math.ceil(drain_s) + CUT_GRACE_S,
             )
         )
         self._serving: asyncio.Task[None] | None = None
@@ -99,9 +114,23 @@ class Served:
         await self.gone()
 
     def go_down(self) -> None:
-        """Say that we are going, take nothing new, and let what was accepted end."""
+        """Say that we are going; a moment later take nothing new, and let what is on its way end.
+
+        Asked again, it does not wait for anything any more.
+        """
+        loop = asyncio.get_running_loop()
+        if self._gateway.draining:
+            self._server.should_exit = True
+            self._gateway.cut_all()
+            return
         self._gateway.draining = True
+        loop.call_later(self._notice_s, self._take_nothing_new)
+
+    def _take_nothing_new(self) -> None:
         self._server.should_exit = True
+        # A little earlier than the server itself would cut: a caller shall hear of it.
+        cut_in_s = max(0.0, self._drain_s - self._notice_s)
+        asyncio.get_running_loop().call_later(cut_in_s, self._gateway.cut_all)
 
     async def gone(self) -> None:
         """Wait until all has ended."""
@@ -122,7 +151,8 @@ async def serve(
         ready: Told the URL when requests are served.
     """
     loop = asyncio.get_running_loop()
-    async with Served(gateway, listener, drain_s=drain_s) as server:
+    served = Served(gateway, listener, drain_s=drain_s, notice_s=min(NOTICE_S, drain_s))
+    async with served as server:
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(each, server.go_down)
         ready(server.url)
