@@ -91,6 +91,7 @@ class Engine:
         self.dispatch = Dispatch(
             self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
         )
+        self._aliases = {name: told.candidates for name, told in self.settings.models.items()}
         self.sandbox: Sandbox | None = None
         self._lines: dict[Candidate, Line] = {}
         self._open: set[Exchange] = set()
@@ -180,11 +181,8 @@ class Engine:
 
     def plan(self, asked: str) -> tuple[Candidate, ...]:
         """Return who may answer, best first."""
-        return plan(
-            asked,
-            offers=[provider.offer for provider in self.providers.values()],
-            aliases={name: alias.candidates for name, alias in self.settings.models.items()},
-        )
+        offers = [provider.offer for provider in self.providers.values()]
+        return plan(asked, offers=offers, aliases=self._aliases)
 
     def model_for(self, request: Inquiry) -> str:
         """Return the model a request asks for, with "auto" and tier names looked up."""

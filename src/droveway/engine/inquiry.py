@@ -68,15 +68,14 @@ class Composed:
         self._request = request
         self.model = request.model
         self.stream = request.stream
-
-    @property
-    def max_tokens(self) -> int | None:
-        """The caller's own cap, from wherever it was set."""
-        return check_request(self._request)
+        self.max_tokens = request.max_tokens
 
     def check(self) -> None:
-        """Refuse an `extra` that sets what the engine sets, and caps that are none."""
-        check_request(self._request)
+        """Refuse an `extra` that sets what the engine sets, and caps that are none.
+
+        A cap within `extra` is the caller's own cap from then on.
+        """
+        self.max_tokens = check_request(self._request)
 
     def messages(self) -> Sequence[Message]:
         """Return the conversation."""

@@ -19,7 +19,16 @@ class Watch:
         expired: Told the phase that ran out, once.
     """
 
-    __slots__ = ("_alarm", "_clock", "_deadline", "_expired", "_phase", "_span", "_total_at")
+    __slots__ = (
+        "_alarm",
+        "_alarm_at",
+        "_clock",
+        "_deadline",
+        "_expired",
+        "_phase",
+        "_span",
+        "_total_at",
+    )
 
     def __init__(self, clock: Clock, *, total_at: float, expired: Callable[[Phase], None]) -> None:
         self._clock = clock
@@ -29,6 +38,7 @@ class Watch:
         self._span = math.inf
         self._deadline = total_at
         self._alarm: Alarm | None = None
+        self._alarm_at = math.inf
 
     def enter(self, phase: Phase, span_s: float) -> None:
         """Begin a phase that may last so many seconds."""
@@ -55,8 +65,12 @@ class Watch:
 
     def _set(self, deadline: float) -> None:
         self._deadline = deadline
+        due = min(deadline, self._total_at)
+        if self._alarm is not None and self._alarm_at <= due:
+            return  # it goes off early enough, and will look again
         self.stop()
-        self._alarm = self._clock.call_at(min(deadline, self._total_at), self._look)
+        self._alarm_at = due
+        self._alarm = self._clock.call_at(due, self._look)
 
     def _look(self) -> None:
         now = self._clock.monotonic()
