@@ -1,6 +1,8 @@
 """This file knows how the gateway is started, and what its first user is told."""
 
 import asyncio
+import logging
+import signal
 import sys
 from pathlib import Path
 from typing import Final
@@ -26,12 +28,17 @@ FIRST_KEY: Final = "first"
 @click.option("--config", type=options.FILE, metavar="FILE", help="Settings to use.")
 @click.option("--host", help="Address to listen on, instead of the settings'.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port likewise; 0 takes a free one.")
-def command(config: Path | None, host: str | None, port: int | None) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context, /, *, config: Path | None, host: str | None, port: int | None
+) -> None:
     """Run the gateway until it is told to stop, and let what was accepted end."""
     if config is None and SETTINGS_FILE.exists():
         config = SETTINGS_FILE
     settings = Settings() if config is None else load_settings(config)
-    run_async(
+    # What goes wrong inside is the operator's to read; it is on stderr, with its request's id.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    stopped_by = run_async(
         _serve(
             settings,
             host=settings.server.host if host is None else host,
@@ -39,9 +46,11 @@ def command(config: Path | None, host: str | None, port: int | None) -> None:
         )
     )
     click.echo("stopped", err=True)
+    if stopped_by is signal.SIGINT:
+        ctx.exit(130)
 
 
-async def _serve(settings: Settings, *, host: str, port: int) -> None:
+async def _serve(settings: Settings, *, host: str, port: int) -> signal.Signals:
     listener = listen(host, port)
     store = Store(settings.storage.url, create=True)
     try:
@@ -63,11 +72,14 @@ async def _serve(settings: Settings, *, host: str, port: int) -> None:
 
             upkeep = asyncio.create_task(journal.maintain(keep_days=settings.journal.keep_days))
             try:
-                await serve(gateway, listener, drain_s=settings.server.drain_s, ready=ready)
+                stopped_by = await serve(
+                    gateway, listener, drain_s=settings.server.drain_s, ready=ready
+                )
             finally:
                 upkeep.cancel()
                 await asyncio.wait([upkeep])
         await journal.aclose()
+        return stopped_by
     finally:
         await store.aclose()
 

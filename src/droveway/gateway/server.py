@@ -142,7 +142,7 @@ class Served:
 
 async def serve(
     gateway: Gateway, listener: socket.socket, *, drain_s: float, ready: Callable[[str], None]
-) -> None:
+) -> signal.Signals:
     """Serve until SIGTERM or SIGINT, then let what was accepted end.
 
     Args:
@@ -150,11 +150,21 @@ async def serve(
         listener: From `listen`.
         drain_s: How long accepted requests may still take.
         ready: Told the URL when requests are served.
+
+    Returns:
+        The signal that ended it.
     """
     loop = asyncio.get_running_loop()
+    asked: list[signal.Signals] = []
     served = Served(gateway, listener, drain_s=drain_s, notice_s=min(NOTICE_S, drain_s))
     async with served as server:
+
+        def go_down(by: signal.Signals) -> None:
+            asked.append(by)
+            server.go_down()
+
         for each in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(each, server.go_down)
+            loop.add_signal_handler(each, go_down, each)
         ready(server.url)
         await server.gone()
+    return asked[0] if asked else signal.SIGTERM
