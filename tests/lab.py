@@ -9,7 +9,7 @@ from droveway.chat import Answer, ChatRequest, Message
 from droveway.engine.engine import Engine
 from droveway.engine.exchange import Exchange
 from droveway.engine.outbox import StreamEvent
-from droveway.engine.settling import Bill, Bound, Hold, Ledger
+from droveway.engine.settling import Bill, Bound, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
 from droveway.resilience.retry import RetryPolicy
 from droveway.sandbox import Profile, Sandbox
@@ -97,7 +97,7 @@ class BookkeepingLedger(Ledger):
     def money_decides(self) -> bool:
         return False
 
-    async def hold(self, bound: Bound | None) -> Hold:
+    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
         self.steps.append("hold asked")
         await asyncio.sleep(0)
         await self.may_hold.wait()

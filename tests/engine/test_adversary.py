@@ -14,6 +14,7 @@ from droveway.engine.settling import Allowance, Bill, Hold
 from droveway.engine.watch import Watch
 from droveway.errors import (
     BadRequestError,
+    DeadlineExceededError,
     DrovewayError,
     LimitExceededError,
     OutputValidationError,
@@ -371,5 +372,35 @@ def test_an_attempts_time_ends_with_the_attempt() -> None:
             assert refused.total_ms < 250
             assert answered.total_ms < 250
             assert exchange.row.total_ms >= 300
+
+    run(check())
+
+
+def test_waiting_for_money_ends_with_the_calls_own_time_or_with_its_caller() -> None:
+    """Ours: another call holds all of it and its vendor is silent for much longer."""
+
+    async def check() -> None:
+        purse = Allowance(max_cost=Money.parse("0.012", "USD"), max_requests=9)
+        slow = Timeout(connect_s=9, first_token_s=9, idle_s=9, total_s=20)
+        short = Timeout(connect_s=9, first_token_s=9, idle_s=9, total_s=0.2)
+        script = Script(rules=(Rule(times=1, fault="slow-headers"),))
+        async with lab(script=script) as (box, engine):
+            asked = ask(model="gpt-4.1", max_tokens=1_000)
+            holder = await engine.begin(asked, terms(timeout=slow, ledgers=(purse,)))
+            async with asyncio.timeout(5):
+                while not box.journal:
+                    await asyncio.sleep(0.005)
+            async with asyncio.timeout(5):
+                late, _ = await converse(engine, asked, terms(timeout=short, ledgers=(purse,)))
+                assert isinstance(late.error, DeadlineExceededError)
+                gone = await engine.begin(asked, terms(timeout=slow, ledgers=(purse,)))
+                await asyncio.sleep(0.05)
+                gone.give_up()
+                await asyncio.wait([gone.task])
+                assert gone.row is not None
+                assert gone.row.outcome == "cancelled"
+            assert len(box.journal) == 1
+            assert purse.requests == 1
+            holder.give_up()
 
     run(check())

@@ -25,7 +25,7 @@ from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
 from droveway.engine.pricing import attempt_entry, bound_of, own_cost_of
 from droveway.engine.records import AttemptEntry, Row
-from droveway.engine.settling import Bill, Hold, Ledger
+from droveway.engine.settling import Bill, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
 from droveway.errors import CancelledCallError, DrovewayError
 from droveway.routing.plan import Candidate
@@ -65,6 +65,7 @@ class Exchange:
         self._terms = terms
         self._gone = False
         self._why: DrovewayError | None = None
+        self._enough: Enough | None = None
         self._errand: Errand | None = None
         self._entries: list[AttemptEntry] = []
         self._first_token_at: float | None = None
@@ -86,6 +87,7 @@ class Exchange:
         if self._gone or self.task.done():
             return
         self._gone, self._why = True, why
+        self._no_more_waiting()
         if self._errand is not None:
             self.task.cancel()
 
@@ -139,13 +141,25 @@ class Exchange:
             within_s=self._terms.timeout.total_s,
         )
         holds: list[tuple[Ledger, Hold]] = []
+        alarm = None
+        if money_decides:
+            self._enough = asyncio.get_running_loop().create_future()
+            until = self._began + self._terms.timeout.total_s
+            alarm = self._engine.clock.call_at(until, self._no_more_waiting)
         try:
             for ledger in ledgers:
-                holds.append((ledger, await ledger.hold(bound)))  # noqa: PERF401 - each may refuse
+                holds.append((ledger, await ledger.hold(bound, enough=self._enough)))  # noqa: PERF401 - each may refuse
         except BaseException:
             await self._settle(holds)
             raise
+        finally:
+            if alarm is not None:
+                alarm.cancel()
         return holds
+
+    def _no_more_waiting(self) -> None:
+        if self._enough is not None and not self._enough.done():
+            self._enough.set_result(None)
 
     async def _dispatch(self, plan: Sequence[Candidate], holds: list[tuple[Ledger, Hold]]) -> None:
         caps = [hold.output_cap for _, hold in holds if hold.output_cap is not None]

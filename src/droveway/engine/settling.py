@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from droveway.chat import Usage
-from droveway.errors import LimitExceededError
+from droveway.errors import DeadlineExceededError, LimitExceededError
 from droveway.money import Money
 
 
@@ -64,6 +64,10 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
     own_cost: Money | None = None
 
 
+# Done when nobody wants to wait for money any more: the caller is gone, or the call's time is over.
+Enough = asyncio.Future[None]
+
+
 class Ledger(Protocol):
     """Whoever must agree before money is spent."""
 
@@ -71,8 +75,12 @@ class Ledger(Protocol):
     def money_decides(self) -> bool:
         """Whether an unpriced model is refused here."""
 
-    async def hold(self, bound: Bound | None) -> Hold:
+    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
         """Set the largest cost aside; there is a bound wherever money decides.
+
+        Args:
+            bound: The most the call can cost.
+            enough: Ends a wait for money that others hold.
 
         Raises:
             CallerError: There is no room for it; nothing was set aside.
@@ -90,7 +98,7 @@ class NoLedger:
 
     money_decides = False
 
-    async def hold(self, bound: Bound | None) -> Hold:  # noqa: ARG002 - agrees whatever the bound
+    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:  # noqa: ARG002 - agrees at once
         """Set nothing aside."""
         return Hold()
 
@@ -134,7 +142,7 @@ class Allowance:
         """Whether a cost is bounded, so that an unpriced model is refused."""
         return self.max_cost is not None
 
-    async def hold(self, bound: Bound | None) -> Hold:
+    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
         """Set a call's largest cost aside, as soon as it fits.
 
         Raises:
@@ -147,10 +155,7 @@ class Allowance:
         self.requests += 1
         try:
             while (hold := self._hold_money(bound)) is None:
-                # Others hold what this call needs; most of it comes back when they are settled.
-                waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                self._waiters.append(waiter)
-                await waiter
+                await self._wait_for_others(enough)
         except BaseException:
             self.requests -= 1
             raise
@@ -168,6 +173,22 @@ class Allowance:
         if not sent:
             self.requests -= 1
 
+    async def _wait_for_others(self, enough: Enough | None) -> None:
+        """Wait until somebody gives money back: others hold what a call needs.
+
+        Raises:
+            DeadlineExceededError: Nobody wants to wait any more.
+        """
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        futures = [waiter] if enough is None else [waiter, enough]
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        if enough is not None and enough.done():
+            raise DeadlineExceededError(
+                f"the deadline passed while others held what is left of {self.max_cost}; "
+                "allow more time or more money"
+            )
+
     def _hold_money(self, bound: Bound | None) -> Hold | None:
         """Set money aside; None when it would fit if others gave back what they hold."""
         if self.max_cost is None or self.spent is None or self._held is None:
@@ -176,7 +197,7 @@ class Allowance:
         left = self.max_cost - self.spent - self._held
         cap = bound.output_cap if bound.output_cap is not None else _affordable(bound, left)
         amount = bound.cost(cap)
-        if left < amount and self._held.nano > 0:
+        if left < amount <= self.max_cost - self.spent:
             return None
         if left < amount:
             raise LimitExceededError(
