@@ -50,11 +50,14 @@ def test_the_defaults_are_these() -> None:
         "server": {
             "host": "127.0.0.1",
             "port": 4100,
+            "workers": 1,
             "drain_s": 600,
             "body_bytes_max": 33_554_432,
+            "admin_token": None,
+            "log": "text",
         },
         "storage": {"url": "sqlite:droveway.db"},
-        "journal": {"keep_days": 90},
+        "journal": {"bodies": False, "keep_days": 90},
         "streams": {
             "connect_s": 10.0,
             "first_token_s": 120.0,

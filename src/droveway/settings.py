@@ -83,14 +83,20 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         host: Address.
         port: Port; 0 takes a free one.
+        workers: Processes that share the port; they end with the one that started them.
         drain_s: How long accepted requests may still take when it goes down.
         body_bytes_max: What a request body may have, before and after unpacking.
+        admin_token: `env:NAME` or `file:PATH`, the secret of `/admin/v1`; without one it is closed.
+        log: `text` for people, `json` for programs; both on stderr.
     """
 
     host: str = "127.0.0.1"
     port: int = 4100
+    workers: int = 1
     drain_s: int = 600
     body_bytes_max: int = 33_554_432
+    admin_token: str | None = None
+    log: Literal["text", "json"] = "text"
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:
@@ -98,6 +104,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("drain_s", "body_bytes_max"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if not 1 <= self.workers <= 256:
+            raise ValueError("workers must be between 1 and 256")
 
 
 class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,9 +195,11 @@ class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`[journal]`: what is written down about each request.
 
     Attributes:
+        bodies: Whether the bodies of requests and answers are kept too; they hold what people said.
         keep_days: For how long its rows are kept; the hourly sums stay.
     """
 
+    bodies: bool = False
     keep_days: int = 90
 
     def __post_init__(self) -> None:

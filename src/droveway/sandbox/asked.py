@@ -69,22 +69,12 @@ def read_request(body: bytes) -> Asked:
     Raises:
         RefusedError: 400, with what is wrong.
     """
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RefusedError(
-            400, f"We could not parse the JSON body of your request: {error}"
-        ) from None
-    if not isinstance(fields, dict):
-        raise RefusedError(400, "The JSON body of your request must be an object.")
-    model = fields.get("model")
-    if not isinstance(model, str) or not model:
-        raise RefusedError(400, "you must provide a model parameter", param="model")
+    fields = read_fields(body)
     messages = _messages(fields.get("messages"))
     stream = _flag(fields, "stream")
     asked = Asked(
         fields=fields,
-        model=model,
+        model=fields["model"],
         messages=messages,
         stream=stream,
         include_usage=_include_usage(fields.get("stream_options"), stream=stream),
@@ -96,6 +86,26 @@ def read_request(body: bytes) -> Asked:
     if asked.thinks:
         _check_deepseek_thinking(asked)
     return asked
+
+
+def read_fields(body: bytes) -> dict[str, Any]:
+    """Read the fields of any request; a model is among them.
+
+    Raises:
+        RefusedError: 400, with what is wrong.
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise RefusedError(
+            400, f"We could not parse the JSON body of your request: {error}"
+        ) from None
+    if not isinstance(fields, dict):
+        raise RefusedError(400, "The JSON body of your request must be an object.")
+    model = fields.get("model")
+    if not isinstance(model, str) or not model:
+        raise RefusedError(400, "you must provide a model parameter", param="model")
+    return fields
 
 
 def _messages(value: object) -> Sequence[Mapping[str, Any]]:

@@ -36,9 +36,11 @@ class Fault:
         says: One sentence for the docs.
         play: Turns the good reply into the bad one; it changes nothing else.
         default: The argument where none is given; None for a fault that takes no argument.
+        only_chats: Whether it bends choices or events, so that embeddings cannot suffer it.
     """
 
     name: str
     says: str
     play: Callable[[Reply, Case], Reply]
     default: float | None = None
+    only_chats: bool = False

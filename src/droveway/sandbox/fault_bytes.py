@@ -118,13 +118,28 @@ def _error_200(_: Reply, __: Case) -> Reply:
 
 
 BYTE_FAULTS: Final = (
-    Fault("crlf", "The lines of the stream end with CR LF.", _line_ends(b"\r\n")),
-    Fault("cr", "The lines of the stream end with CR.", _line_ends(b"\r")),
+    Fault("crlf", "The lines of the stream end with CR LF.", _line_ends(b"\r\n"), only_chats=True),
+    Fault("cr", "The lines of the stream end with CR.", _line_ends(b"\r"), only_chats=True),
     Fault("split-lines", "Every byte of the body is its own write.", _split_lines),
-    Fault("split-utf8", "Characters of several bytes are split over two writes.", _split_utf8),
-    Fault("multi-line-data", "The data of an event stands in two lines.", _multi_line_data),
-    Fault("no-space", "No space follows `data:`.", _no_space),
-    Fault("extra-fields", "Each event has the fields event, id and retry.", _extra_fields),
+    Fault(
+        "split-utf8",
+        "Characters of several bytes are split over two writes.",
+        _split_utf8,
+        only_chats=True,
+    ),
+    Fault(
+        "multi-line-data",
+        "The data of an event stands in two lines.",
+        _multi_line_data,
+        only_chats=True,
+    ),
+    Fault("no-space", "No space follows `data:`.", _no_space, only_chats=True),
+    Fault(
+        "extra-fields",
+        "Each event has the fields event, id and retry.",
+        _extra_fields,
+        only_chats=True,
+    ),
     Fault("byte-order-mark", "The body begins with a byte order mark.", _byte_order_mark),
     Fault("gzip", "The body is compressed, asked for or not.", _gzip),
     Fault("html-200", "An HTML page comes with status 200.", _html_200),

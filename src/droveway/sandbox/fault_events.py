@@ -132,19 +132,27 @@ EVENT_FAULTS: Final = (
         "The stream ends cleanly without finish_reason and [DONE]; in a"
         " whole answer finish_reason is null.",
         _end_without_finish,
+        only_chats=True,
     ),
     Fault(
         "end-without-done",
         "The stream ends cleanly after its finish chunk, without [DONE].",
         _end_without_done,
+        only_chats=True,
     ),
     Fault(
         "done-without-finish",
         "The stream ends with [DONE] and has no finish_reason; in a whole answer it is null.",
         _done_without_finish,
+        only_chats=True,
     ),
-    Fault("finish-twice", "The finish chunk comes twice.", _finish_twice),
-    Fault("finish-unknown", "The finish_reason is a word that nobody knows.", _odd_finish),
+    Fault("finish-twice", "The finish chunk comes twice.", _finish_twice, only_chats=True),
+    Fault(
+        "finish-unknown",
+        "The finish_reason is a word that nobody knows.",
+        _odd_finish,
+        only_chats=True,
+    ),
     Fault(
         "malformed",
         "N data lines that are not JSON stand amid the stream; a whole answer is broken off.",
@@ -159,9 +167,23 @@ EVENT_FAULTS: Final = (
         _error_event,
         3,
     ),
-    Fault("huge-event", "One event (or the answer) holds 1 MB of text.", _huge_event),
-    Fault("tool-index-reuse", "All tool calls of a stream carry index 0.", _tool_index_reuse),
-    Fault("no-role", "No chunk, and no message, says a role.", _no_role),
-    Fault("empty-choices-first", "The first chunk has no choices.", _empty_choices_first),
-    Fault("data-after-done", "A further chunk comes after [DONE].", _data_after_done),
+    Fault(
+        "huge-event", "One event (or the answer) holds 1 MB of text.", _huge_event, only_chats=True
+    ),
+    Fault(
+        "tool-index-reuse",
+        "All tool calls of a stream carry index 0.",
+        _tool_index_reuse,
+        only_chats=True,
+    ),
+    Fault("no-role", "No chunk, and no message, says a role.", _no_role, only_chats=True),
+    Fault(
+        "empty-choices-first",
+        "The first chunk has no choices.",
+        _empty_choices_first,
+        only_chats=True,
+    ),
+    Fault(
+        "data-after-done", "A further chunk comes after [DONE].", _data_after_done, only_chats=True
+    ),
 )

@@ -11,11 +11,11 @@ _COUNTS: Final = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def _wrong(change: Callable[[int], object]) -> Callable[[Reply, Case], Reply]:
-    """Change the three counts of the usage, in a stream and in a whole answer."""
+    """Change the counts of the usage, in a stream and in a whole answer."""
 
     def edit(body: dict[str, Any]) -> None:
         usage = body["usage"]
-        usage.update({name: change(usage[name]) for name in _COUNTS})
+        usage.update({name: change(usage[name]) for name in _COUNTS if name in usage})
 
     return lambda reply, _: edit_kind(reply, ["usage", "body"], edit)
 
@@ -66,9 +66,19 @@ def _place(reply: Reply) -> int | None:
 USAGE_FAULTS: Final = (
     Fault("usage-missing", "No usage is told.", _missing),
     Fault("usage-null", "The usage is null.", _null),
-    Fault("usage-twice", "Two usage chunks come, the first with fewer tokens.", _twice),
-    Fault("usage-on-choices", "The usage chunk has a choice with an empty delta.", _on_choices),
-    Fault("usage-on-finish", "The usage stands on the finish chunk.", _on_finish),
+    Fault(
+        "usage-twice",
+        "Two usage chunks come, the first with fewer tokens.",
+        _twice,
+        only_chats=True,
+    ),
+    Fault(
+        "usage-on-choices",
+        "The usage chunk has a choice with an empty delta.",
+        _on_choices,
+        only_chats=True,
+    ),
+    Fault("usage-on-finish", "The usage stands on the finish chunk.", _on_finish, only_chats=True),
     Fault("usage-negative", "The token counts are negative.", _wrong(lambda n: -n - 1)),
     Fault("usage-huge", "The token counts are 10^18.", _wrong(lambda _: 10**18)),
     Fault("usage-float", "The token counts have a fraction.", _wrong(lambda n: n + 0.5)),

@@ -7,8 +7,9 @@ from urllib.parse import unquote, urlsplit
 
 from droveway.clock import Clock
 from droveway.sandbox.answer import chance_of, compose
-from droveway.sandbox.asked import Asked, RefusedError, read_request
+from droveway.sandbox.asked import RefusedError, read_request
 from droveway.sandbox.chunks import Label, stream_reply, usage_of, whole_reply
+from droveway.sandbox.embeddings import chance_for, embeddings_reply, read_wanted
 from droveway.sandbox.fault import Case
 from droveway.sandbox.faults import FAULTS, MODEL_PREFIX, Wish, read_wish
 from droveway.sandbox.journal import Journal, Seen
@@ -23,7 +24,8 @@ from droveway.sandbox.tokens import PrefixCache, prompt_tokens
 FAULT_HEADER: Final = "x-sandbox-fault"
 _KEY_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
 _BODIES_MAX: Final = 100_000
-_CHAT: Final = frozenset({"/v1/chat/completions", "/chat/completions"})
+_CHAT: Final = "/chat/completions"
+_EMBEDDINGS: Final = "/embeddings"
 _MODELS: Final = ("sandbox", "deepseek-flash", "deepseek-v4-pro")
 _BALANCE: Final = {
     "is_available": True,
@@ -117,15 +119,17 @@ class Vendor:
         keys = self._terms.api_keys
         if keys is not None and request.key not in keys:
             raise RefusedError(401, "Incorrect API key provided. The sandbox knows other keys.")
-        expected = "POST" if path in _CHAT else "GET"
         bare = path.removeprefix("/v1")
-        known = path in _CHAT or bare in {"/models", "/user/balance"} or bare.startswith("/models/")
-        if not known:
+        expected = "POST" if bare in {_CHAT, _EMBEDDINGS} else "GET"
+        known = {_CHAT, _EMBEDDINGS, "/models", "/user/balance"}
+        if bare not in known and not bare.startswith("/models/"):
             raise RefusedError(404, f"Unknown request URL: {request.method} {path}.")
         if request.method != expected:
             raise RefusedError(405, f"Not allowed to {request.method} on {path}.")
-        if path in _CHAT:
+        if bare == _CHAT:
             return self._chat(request, seen)
+        if bare == _EMBEDDINGS:
+            return self._embeddings(request, seen)
         if bare == "/user/balance":
             return Take(json_reply(_BALANCE), seen)
         if bare == "/models":
@@ -138,7 +142,7 @@ class Vendor:
         seen.attempt = self._attempt(request.body)
         rule = self.director.choose(asked.model, asked.question)
         text = rule.answer if rule else None
-        wish = _wish(request, asked, rule.fault if rule else None)
+        wish = _wish(request, asked.model, rule.fault if rule else None)
         prompt = prompt_tokens(asked.messages, asked.tools)
         chance = chance_of(asked, self._terms.seed)
         try:
@@ -162,12 +166,35 @@ class Vendor:
         else:
             wait_s = profile.first_wait_s(chance) + profile.chunk_wait_s(chance, said.size)
             reply = whole_reply(label, said, usage, wait_s=wait_s)
-        if wish is not None and (wish.times is None or seen.attempt <= wish.times):
+        if wish is not None:
+            reply = self._suffer(wish, reply, seen)
+        return Take(reply.with_headers(*lane.headers()), seen, lane)
+
+    def _embeddings(self, request: Request, seen: Seen) -> Take:
+        wanted = read_wanted(request.body)
+        seen.model = wanted.model
+        seen.attempt = self._attempt(request.body)
+        rule = self.director.choose(wanted.model, wanted.text)
+        wish = _wish(request, wanted.model, rule.fault if rule else None)
+        lane = self._lane((request.key, wanted.model))
+        refusal = lane.admit(wanted.tokens, self._clock.monotonic())
+        if refusal is not None:
+            return Take(refusal, seen)
+        seen.prompt_tokens = wanted.tokens
+        chance = chance_for(self._terms.seed, wanted.model, *wanted.inputs)
+        wait_s = self._terms.profile.first_wait_s(chance)
+        reply = embeddings_reply(wanted, seed=self._terms.seed, wait_s=wait_s)
+        if wish is not None and not wish.fault.only_chats:
             reply = self._suffer(wish, reply, seen)
         return Take(reply.with_headers(*lane.headers()), seen, lane)
 
     def _suffer(self, wish: Wish, reply: Reply, seen: Seen) -> Reply:
-        """Play a fault on a reply; an error that replaces the answer has no tokens."""
+        """Play a fault on a reply, unless this body suffered it often enough already.
+
+        An error that replaces the answer has no tokens.
+        """
+        if wish.times is not None and seen.attempt > wish.times:
+            return reply
         seen.fault = wish.text
         case = Case(number=wish.number, now=seen.at, stream=seen.stream)
         bad = wish.fault.play(reply, case)
@@ -191,10 +218,10 @@ class Vendor:
         return lane
 
 
-def _wish(request: Request, asked: Asked, scripted: str | None) -> Wish | None:
+def _wish(request: Request, model: str, scripted: str | None) -> Wish | None:
     """The fault that a header, else the model's name, else the script asks for."""
     text = request.headers.get(FAULT_HEADER)
-    name = asked.model.rpartition("/")[2]
+    name = model.rpartition("/")[2]
     if not text and name.startswith(MODEL_PREFIX):
         text = name.removeprefix(MODEL_PREFIX)
     text = text or scripted
