@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs bench lock clean
+.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/transport.py
 	$(BIN)/python benchmarks/floor.py
 	$(BIN)/python benchmarks/parts.py
+
+bench-gateway: $(DEV_STAMP)  ## the gateway beside nginx, in one run of three minutes
+	$(BIN)/python benchmarks/gateway.py
 
 docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
