@@ -132,6 +132,14 @@ class Pacer:
         if ticket in self._waiting:
             self._waiting.remove(ticket)
 
+    def admit_now(self, ticket: Ticket, now: float) -> bool:
+        """Let a newcomer go past an empty line; False when it must join, and nothing is noted."""
+        clear = self.state == "open" and not self._waiting and self._spread_until <= now
+        if not clear or ticket.not_before > now or not self._room(now, ticket):
+            return False
+        self._fly(ticket, now)
+        return True
+
     def admit(self, now: float) -> list[Ticket]:
         """Take those who may go now out of the line and count them as in flight."""
         if self.state == "cooling":
@@ -224,13 +232,16 @@ class Pacer:
 
     def _send(self, ticket: Ticket, now: float) -> Ticket:
         self._waiting.remove(ticket)
+        self._fly(ticket, now)
+        return ticket
+
+    def _fly(self, ticket: Ticket, now: float) -> None:
         sent = _Sent(now, ticket.tokens)
         self._flying[ticket] = sent
         if self.rpm is not None or self.tpm is not None:
             sent.recent = True
             self._minute.append(sent)
             self._minute_tokens += sent.tokens
-        return ticket
 
     def _land(self, ticket: Ticket) -> _Sent | None:
         return self._flying.pop(ticket, None)
