@@ -10,6 +10,7 @@ DrovewayError
 │   ├── ModelNotAllowedError         403 model_not_allowed
 │   ├── CallerRateLimitError         429 rate_limited
 │   ├── RouteNotFoundError           404 route_not_found
+│   ├── MethodNotAllowedError        405 method_not_allowed
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
 │   ├── DeadlineExceededError        429 deadline_exceeded
@@ -80,11 +81,13 @@ class BadRequestError(CallerError):
 
     Attributes:
         status_code: The vendor's status; None when we refused it ourselves.
+        param: The field of the request that the vendor names; None when it names none.
     """
 
     def __init__(self, message: str, *, attempts: int = 0, status_code: int | None = None) -> None:
         super().__init__(message, attempts=attempts)
         self.status_code = status_code
+        self.param: str | None = None
 
 
 class UnprocessableEntityError(BadRequestError):
@@ -334,6 +337,21 @@ class RouteNotFoundError(CallerError):
 
     status = 404
     code = "route_not_found"
+
+
+class MethodNotAllowedError(CallerError):
+    """There is such a route, but it is asked in another way.
+
+    Attributes:
+        allow: The method it takes.
+    """
+
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, *, attempts: int = 0, allow: str = "") -> None:
+        super().__init__(message, attempts=attempts)
+        self.allow = allow
 
 
 class SettingsError(DrovewayError):

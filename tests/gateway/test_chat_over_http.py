@@ -5,86 +5,15 @@ import gzip
 import json
 import shutil
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import msgspec
 import openai
 import pydantic
 import pytest
 
-from droveway.engine.engine import Engine
-from droveway.errors import InvalidKeyError
-from droveway.gateway.app import Gateway
-from droveway.gateway.server import Served, listen
-from droveway.sandbox import Rule, Sandbox, Script
-from lab import INSTANT, run
-
-SECRET = "dw_test"
-
-
-class FakeKey(msgspec.Struct, frozen=True, kw_only=True):
-    id: str = "key_1"
-    tags: dict[str, str] = msgspec.field(default_factory=lambda: {"team": "blue"})
-    models: tuple[str, ...] | None = None
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
-
-
-class Door(msgspec.Struct, kw_only=True):
-    """A gateway that listens, and what stands behind it."""
-
-    url: str
-    gateway: Gateway
-    engine: Engine
-    box: Sandbox
-    server: Served
-
-    @property
-    def sdk(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=SECRET, max_retries=0)
-
-
-@asynccontextmanager
-async def door(
-    key: FakeKey | None = None, *, keepalive_s: float = 15, **sandbox: Any
-) -> AsyncIterator[Door]:
-    def find(secret: str) -> FakeKey:
-        if secret != SECRET:
-            raise InvalidKeyError("this API key opens nothing here")
-        return key or FakeKey()
-
-    options = {"profile": INSTANT, "journal_bodies": True, **sandbox}
-    async with Sandbox(**options) as box, Engine.at(box.base_url, "sk-vendor") as engine:
-        gateway = Gateway(engine, find_key=find, keepalive_s=keepalive_s)
-        async with Served(gateway, listen("127.0.0.1", 0), drain_s=5) as server:
-            yield Door(url=server.url, gateway=gateway, engine=engine, box=box, server=server)
-
-
-async def raw(door: Door, body: bytes, *headers: str, path: str = "/v1/chat/completions") -> bytes:
-    """Send bytes, return all bytes that come back until the server closes."""
-    host, port = door.url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "host: x",
-        f"content-length: {len(body)}",
-        "connection: close",
-        *headers,
-    ]
-    if not any(line.lower().startswith(("authorization", "x-api-key")) for line in headers):
-        lines.append(f"authorization: Bearer {SECRET}")
-    writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-    await writer.drain()
-    answer = await reader.read()
-    writer.close()
-    await writer.wait_closed()
-    return answer
-
-
-HI: list[Any] = [{"role": "user", "content": "Say hi."}]
+from door import HI, SECRET, Door, FakeKey, door, raw
+from droveway.sandbox import Rule, Script
+from lab import run
 
 
 def test_the_official_sdk_gets_a_whole_answer_and_what_it_cost() -> None:
@@ -439,7 +368,7 @@ def test_unknown_paths_and_methods_are_typed_errors() -> None:
             assert said.startswith(b"HTTP/1.1 404")
             assert b"route_not_found" in said
             said = await raw(it, b"{}", path="/v1/models")
-            assert said.startswith(b"HTTP/1.1 400")
+            assert said.startswith(b"HTTP/1.1 405")
             said = await raw(it, b"", path="/healthz")
             assert b"takes GET" in said
 

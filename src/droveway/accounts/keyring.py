@@ -1,5 +1,6 @@
 """This file knows the ring of keys: made once, looked up on every request, taken back at once."""
 
+import asyncio
 import hmac
 import secrets
 from datetime import UTC
@@ -37,6 +38,7 @@ class KeyRing:
         self._store = store
         self._clock: Clock = clock or SystemClock()
         self._known: _Known | None = None
+        self._asked = False
 
     def find(self, plain: str) -> Key:
         """Return the key of a secret; takes microseconds, and sees every change at once.
@@ -45,11 +47,8 @@ class KeyRing:
             InvalidKeyError: It is malformed, unknown, revoked or expired.
             StoreUnavailableError: The store cannot be read.
         """
-        digest = secret.digest_of(plain)
-        if digest is None:
-            raise InvalidKeyError(_REFUSED)
         known = self._current()
-        key = known.by_digest.get(digest) or self._look_up(digest, known)
+        key = known.by_digest.get(secret.hashed(plain)) or self._look_up(plain, known)
         if not key.open_at(self._clock.now()):
             ended = "revoked" if key.revoked_at is not None else "expired"
             raise InvalidKeyError(f"the API key {key.name!r} is {ended}; ask for a new one")
@@ -133,8 +132,20 @@ class KeyRing:
         return self.show(key.id), plain
 
     def _current(self) -> _Known:
-        """Return what is known and still true: forgotten when any process has changed a key."""
-        known, version = self._known, self._store.data_version()
+        """Return what is known and still true: forgotten when any process has changed a key.
+
+        Requests that reach an event loop in one turn are looked at in one moment, so the store is
+        asked once for all of them.
+        """
+        known = self._known
+        if self._asked and known is not None:
+            return known
+        version = self._store.data_version()
+        try:
+            asyncio.get_running_loop().call_soon(self._forget_asking)
+            self._asked = True
+        except RuntimeError:
+            pass  # without an event loop there are no turns
         if known is not None and known.version == version:
             return known
         # Somebody committed something. Most commits are journal rows: only keys matter here.
@@ -147,7 +158,13 @@ class KeyRing:
             known.version = version
         return known
 
-    def _look_up(self, digest: bytes, known: _Known) -> Key:
+    def _forget_asking(self) -> None:
+        self._asked = False
+
+    def _look_up(self, plain: str, known: _Known) -> Key:
+        digest = secret.digest_of(plain)
+        if digest is None:
+            raise InvalidKeyError(_REFUSED)
         rows = self._store.read(statements.BY_DIGEST, (digest,))
         if not rows or not hmac.compare_digest(rows[0][-1], digest):
             raise InvalidKeyError(_REFUSED)

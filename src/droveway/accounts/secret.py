@@ -33,7 +33,12 @@ def digest_of(key: str) -> bytes | None:
     key = key.strip()
     if not _FORM.fullmatch(key) or _checksum(key[:-_CHECK_SIGNS]) != key[-_CHECK_SIGNS:]:
         return None
-    return hashlib.sha256(key.encode()).digest()
+    return hashed(key)
+
+
+def hashed(key: str) -> bytes:
+    """Return the SHA-256 of whatever was sent as a key, spaces around it left out."""
+    return hashlib.sha256(key.strip().encode("utf-8", "surrogatepass")).digest()
 
 
 def shown(key: str) -> str:

@@ -38,6 +38,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "prices": ("prices", "Look prices up, and compare what models cost."),
         "sandbox": ("sandbox", "Run a provider that is not there."),
         "check": ("check", "Validate the settings without the network."),
+        "bench": ("bench", "Measure an OpenAI-compatible server, or two side by side."),
         "doctor": ("doctor", "Try each provider with one small request."),
     }
 )

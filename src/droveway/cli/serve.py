@@ -1,11 +1,15 @@
 """This file knows how the gateway is started, and what its first user is told."""
 
 import asyncio
-import logging
+import os
 import signal
 import sys
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -14,74 +18,248 @@ from droveway.cli import options
 from droveway.cli.help_page import command as make_command
 from droveway.cli.providers import SETTINGS_FILE
 from droveway.cli.running import run_async
+from droveway.clock import SystemClock
 from droveway.engine.engine import Engine
 from droveway.engine.journal_store import StoredJournal
 from droveway.gateway.app import Gateway
-from droveway.gateway.server import listen, serve
-from droveway.settings import Settings, load_settings
+from droveway.gateway.caller import Allotments
+from droveway.gateway.lifeline import Source
+from droveway.gateway.metrics import mark_dead
+from droveway.gateway.reloading import Reloading
+from droveway.gateway.server import listen, reserve, serve
+from droveway.gateway.workers import Workers
+from droveway.settings import Settings, load_settings, resolve_secret
 from droveway.storage import Store
+from droveway.telemetry import configure
 
 FIRST_KEY: Final = "first"
+WORKER: Final = "droveway.cli.serve_worker"
 
 
-@make_command("serve", "droveway serve", "droveway serve --config droveway.toml --port 0")
+@make_command(
+    "serve",
+    "droveway serve",
+    "droveway serve --config droveway.toml --port 0",
+)
 @click.option("--config", type=options.FILE, metavar="FILE", help="Settings to use.")
 @click.option("--host", help="Address to listen on, instead of the settings'.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port likewise; 0 takes a free one.")
+@click.option("--workers", type=click.IntRange(1, 256), metavar="N",
+              help="Processes that share the port, likewise.")  # fmt: skip
 @click.pass_context
-def command(
-    ctx: click.Context, /, *, config: Path | None, host: str | None, port: int | None
-) -> None:
+def command(ctx: click.Context, /, *, config: Path | None, **given: Any) -> None:  # noqa: ANN401 - the options above
     """Run the gateway until it is told to stop, and let what was accepted end."""
     if config is None and SETTINGS_FILE.exists():
         config = SETTINGS_FILE
+    typed = {name: value for name, value in given.items() if value is not None}
+    source = Source(None if config is None else str(config.absolute()), typed)
     settings = Settings() if config is None else load_settings(config)
-    # What goes wrong inside is the operator's to read; it is on stderr, with its request's id.
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    stopped_by = run_async(
-        _serve(
-            settings,
-            host=settings.server.host if host is None else host,
-            port=settings.server.port if port is None else port,
-        )
-    )
+    settings = source.with_typed(settings)
+    configure(settings.server.log)
+    alone = settings.server.workers == 1
+    serving = _serve_alone(settings, source) if alone else _serve_by_workers(settings, source)
+    stopped_by = run_async(serving)
     click.echo("stopped", err=True)
     if stopped_by is signal.SIGINT:
         ctx.exit(130)
 
 
-async def _serve(settings: Settings, *, host: str, port: int) -> signal.Signals:
-    listener = listen(host, port)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a process serves with.
+
+    Attributes:
+        ring: The keys.
+        journal: Where the rows go.
+        gateway: Who answers.
+        reloading: How new settings come into force.
+    """
+
+    ring: KeyRing
+    journal: StoredJournal
+    gateway: Gateway
+    reloading: Reloading
+
+
+@asynccontextmanager
+async def built(
+    settings: Settings,
+    source: Source,
+    *,
+    who: str = "",
+    metrics_directory: Path | None = None,
+) -> AsyncIterator[Parts]:
+    """Build what one process serves with, and take it down: the only one, or a worker.
+
+    Workers share nothing but the store's files. Where no provider is set, each has an embedded
+    sandbox of its own, which is as good as one: its answers depend on the request alone.
+
+    Raises:
+        SettingsError: The settings cannot be used.
+    """
     store = Store(settings.storage.url, create=True)
     try:
         ring = KeyRing(store)
         journal = StoredJournal(store)
         async with Engine(settings, journal=journal) as engine:
+            allotments = Allotments(engine.clock, store=store.path)
             gateway = Gateway(
                 engine,
                 find_key=ring.find,
                 body_bytes_max=settings.server.body_bytes_max,
-                keepalive_s=settings.streams.keepalive_s,
+                allotments=allotments,
+                metrics_directory=metrics_directory,
             )
-            secret = None if ring.list() else (await ring.add(FIRST_KEY))[1]
 
-            def ready(url: str) -> None:
-                click.echo(f"listening on {url}")
-                sys.stdout.flush()
-                click.echo(_welcome(url, secret), err=True)
+            def put_in_place(new: Settings) -> None:
+                gateway.engine = gateway.engine.successor(new)
+                gateway.body_bytes_max = new.server.body_bytes_max
+                configure(new.server.log, secrets=_secrets(gateway.engine), who=who)
 
-            upkeep = asyncio.create_task(journal.maintain(keep_days=settings.journal.keep_days))
+            configure(settings.server.log, secrets=_secrets(engine), who=who)
+            reloading = Reloading(
+                store, started_with=settings, read=source.read, put_in_place=put_in_place
+            )
+            _open_admin(gateway, settings, reloading, store=store, ring=ring, journal=journal)
+            parts = Parts(ring=ring, journal=journal, gateway=gateway, reloading=reloading)
             try:
-                stopped_by = await serve(
-                    gateway, listener, drain_s=settings.server.drain_s, ready=ready
-                )
+                async with _beside(
+                    gateway.metrics.keep_published(engine.clock), reloading.follow(engine.clock)
+                ):
+                    yield parts
             finally:
-                upkeep.cancel()
-                await asyncio.wait([upkeep])
+                allotments.close()
         await journal.aclose()
-        return stopped_by
     finally:
         await store.aclose()
+
+
+def _open_admin(
+    gateway: Gateway,
+    settings: Settings,
+    reloading: Reloading,
+    **works_on: Any,  # noqa: ANN401 - as Administration takes it
+) -> None:
+    if settings.server.admin_token is None:
+        return
+    # Imported here: a gateway without it starts faster.
+    from droveway.gateway.admin import Admin, Administration  # noqa: PLC0415
+
+    token = resolve_secret(settings.server.admin_token, os.environ, key="server.admin_token")
+    admin = Admin(
+        Administration(
+            token=token,
+            engine=lambda: gateway.engine,
+            reload=reloading.reload,
+            **works_on,
+        )
+    )
+    gateway.admin, gateway.let_operator_in = admin.serve, admin.let_in
+
+
+def _secrets(engine: Engine) -> list[str]:
+    told = [each.key.reveal() for each in engine.providers.values() if each.key is not None]
+    token = engine.settings.server.admin_token
+    if token is not None:
+        told.append(resolve_secret(token, os.environ, key="server.admin_token").reveal())
+    return told
+
+
+async def _serve_alone(settings: Settings, source: Source) -> signal.Signals:
+    listener = listen(settings.server.host, settings.server.port)
+    async with built(settings, source) as parts:
+        secret = await _first_key(parts.ring)
+        async with _beside(parts.journal.maintain(keep_days=settings.journal.keep_days)):
+            with _at_hangup(parts.reloading):
+                return await serve(
+                    parts.gateway,
+                    listener,
+                    drain_s=settings.server.drain_s,
+                    ready=lambda url: _announce(url, secret),
+                )
+
+
+async def _serve_by_workers(settings: Settings, source: Source) -> signal.Signals:
+    """Have workers serve; this process watches over them, and does what is done once for all."""
+    port = reserve(settings.server.host, settings.server.port)
+    store = Store(settings.storage.url, create=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="droveway-metrics-") as folder:
+            async with Workers(
+                _worker_command(),
+                settings,
+                source,
+                port=port,
+                metrics_directory=folder,
+                on_ended=lambda pid: mark_dead(Path(folder), pid),
+            ) as workers:
+
+                def put_in_place(new: Settings) -> None:
+                    Engine(new)  # what it cannot be made of, no worker can use either
+                    workers.settings = new
+
+                reloading = Reloading(
+                    store, started_with=settings, read=source.read, put_in_place=put_in_place
+                )
+                if await workers.ready():
+                    _announce(workers.url, await _first_key(KeyRing(store)))
+                async with _beside(
+                    StoredJournal(store).maintain(keep_days=settings.journal.keep_days),
+                    reloading.follow(SystemClock()),
+                ):
+                    with _at_hangup(reloading):
+                        return await workers.gone()
+    finally:
+        await store.aclose()
+
+
+@contextmanager
+def _at_hangup(reloading: Reloading) -> Iterator[None]:
+    """Reload at SIGHUP while the block runs; where there is no such signal, never."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(reloading.reload_and_tell(lambda line: click.echo(line, err=True)))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    if not hasattr(signal, "SIGHUP"):
+        yield
+        return
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+def _worker_command() -> list[str]:
+    # `-m` would look for modules in the working directory; a console script does not.
+    here = {"", str(Path.cwd())} & set(sys.path)
+    return [sys.executable, *([] if here else ["-P"]), "-m", WORKER]
+
+
+async def _first_key(ring: KeyRing) -> str | None:
+    return None if ring.list() else (await ring.add(FIRST_KEY))[1]
+
+
+@asynccontextmanager
+async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Let works that never end run while the block does."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _announce(url: str, secret: str | None) -> None:
+    click.echo(f"listening on {url}")
+    sys.stdout.flush()
+    click.echo(_welcome(url, secret), err=True)
 
 
 def _welcome(url: str, secret: str | None) -> str:

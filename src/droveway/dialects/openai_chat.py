@@ -30,6 +30,7 @@ from droveway.errors import BadRequestError, ProtocolError
 
 PATH: Final = "/chat/completions"
 TOOL_CALLS_MAX: Final = 1_000
+_PARAM_SIGNS_MAX: Final = 200
 # What the engine itself says of a request, and what it cannot read of an answer.
 CAP_FIELDS: Final = ("max_tokens", "max_completion_tokens")
 RESERVED: Final = frozenset({"model", "messages", "stream"})
@@ -43,7 +44,7 @@ _FINISH: Final[Mapping[str, Finish]] = {
 # Reasons that say that the answer was broken off, not that it is whole.
 # DeepSeek, create-chat-completion, 2026-11: "insufficient_system_resource"; OpenRouter: "error".
 # vLLM and SGLang, 2026-11: "abort", with a [DONE] after it (vllm-project/vllm#57082).
-_BROKEN_OFF: Final = frozenset({"insufficient_system_resource", "error", "abort"})
+BROKEN_OFF: Final = frozenset({"insufficient_system_resource", "error", "abort"})
 _MESSAGE_FIELDS: Final = frozenset(
     {"role", "content", "tool_calls", "reasoning_content", "reasoning", "refusal"}
 )
@@ -198,7 +199,7 @@ def read_answer(body: bytes) -> Answer:
     if choice is None or whole.error:
         raise ProtocolError("the provider answered 200 without a choice in it")
     answer = _answer_of(whole, choice)
-    if not choice.finish_reason or choice.finish_reason in _BROKEN_OFF:
+    if not choice.finish_reason or choice.finish_reason in BROKEN_OFF:
         broken_off = ProtocolError(
             f"the provider broke the answer off (finish_reason {choice.finish_reason!r})"
         )
@@ -216,21 +217,22 @@ def _answer_of(whole: _Completion, choice: _WholeChoice) -> Answer:
         text=_text(content) or _text(message.get("refusal")),
         reasoning=_text(message.get("reasoning_content") or message.get("reasoning")) or None,
         tool_calls=_read_tool_calls(message.get("tool_calls")),
-        finish_reason=_finish_of(choice.finish_reason),
+        finish_reason=finish_of(choice.finish_reason),
         usage=read_usage(whole.usage),
-        model=_name(whole.model),
-        id=_name(whole.id),
+        model=name_of(whole.model),
+        id=name_of(whole.id),
         extra={name: message[name] for name in message if name not in _MESSAGE_FIELDS},
     )
 
 
-def _finish_of(reason: str | None) -> Finish | None:
-    if not reason or reason in _BROKEN_OFF:
+def finish_of(reason: str | None) -> Finish | None:
+    """Return why a model stopped; None where it did not, or was broken off."""
+    if not reason or reason in BROKEN_OFF:
         return None
     return _FINISH.get(reason, "other")
 
 
-def _name(value: object) -> str | None:
+def name_of(value: object) -> str | None:
     """Return what a vendor calls something: a text, or a number that stands for one."""
     return None if value is None or value == "" else str(value)
 
@@ -276,8 +278,8 @@ class ChunkReader:
             raise InBandError(chunk.error)
         # Azure's first chunk has both as "" (2026-11); some servers give no id at all.
         if self.id is None or self.model is None:
-            self.id = self.id or _name(chunk.id)
-            self.model = self.model or _name(chunk.model)
+            self.id = self.id or name_of(chunk.id)
+            self.model = self.model or name_of(chunk.model)
         self.without_choice = not chunk.choices
         events: list[ChatEvent] = []
         for choice in chunk.choices or ():
@@ -301,7 +303,7 @@ class ChunkReader:
             if delta.tool_calls:
                 events.extend(_tool_deltas(delta.tool_calls))
         # Some hosts write "" for null on every chunk (sgl-project/sglang#3912, 2025-02).
-        if choice.finish_reason in _BROKEN_OFF:
+        if choice.finish_reason in BROKEN_OFF:
             self.broken_off = choice.finish_reason
         elif choice.finish_reason and not self.finished:
             self.finished = True
@@ -332,6 +334,19 @@ def error_message(body: bytes | object) -> str:
             inner = next((word for word in words if word), "")
         return str(inner)
     return str(said)
+
+
+def error_param(body: bytes | object) -> str | None:
+    """Return the field of the request that a vendor's error body names, where it names one."""
+    said = body
+    if isinstance(body, bytes):
+        try:
+            said = _decode(body, _ANY)
+        except msgspec.DecodeError:
+            return None
+    inner = said.get("error") if isinstance(said, Mapping) else None
+    named = inner.get("param") if isinstance(inner, Mapping) else None
+    return named[:_PARAM_SIGNS_MAX] if isinstance(named, str) else None
 
 
 def _decode(data: bytes, decoder: "msgspec.json.Decoder[_Read]") -> _Read:

@@ -1,12 +1,12 @@
 """This file knows the shapes in which vendors count tokens, and trusts none of them unchecked."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from droveway.chat import Usage
 
 # More than any model's context and output together; a count above it is no count.
 TOKENS_MAX: Final = 100_000_000
+_NOTHING: Final[dict[str, Any]] = {}
 
 
 def read_usage(raw: object) -> Usage | None:
@@ -19,51 +19,46 @@ def read_usage(raw: object) -> Usage | None:
         The tokens by class, or None when a count is absent, negative, no whole number, too
         large, or its parts exceed their whole: then we count ourselves.
     """
-    if not isinstance(raw, Mapping):
+    if not isinstance(raw, dict):
         return None
-    try:
-        return _read(raw)
-    except _NoCountError:
-        return None
+    get = raw.get
+    details, writing = get("prompt_tokens_details"), get("completion_tokens_details")
+    detail = details.get if isinstance(details, dict) else _NOTHING.get
+    wrote = writing.get if isinstance(writing, dict) else _NOTHING.get
+    counts = (
+        get("prompt_tokens"),
+        get("completion_tokens"),
+        detail("cached_tokens"),
+        get("prompt_cache_hit_tokens"),
+        detail("cache_write_tokens"),
+        get("cache_creation_input_tokens"),
+        wrote("reasoning_tokens"),
+    )
+    for count in counts:
+        if count is not None and (type(count) is not int or not 0 <= count <= TOKENS_MAX):
+            return None
+    return _usage(*counts)
 
 
-class _NoCountError(ValueError):
-    """What stands where a count should is none."""
-
-
-def _read(raw: Mapping[str, Any]) -> Usage | None:
-    prompt, output = _count(raw, "prompt_tokens"), _count(raw, "completion_tokens")
+def _usage(  # noqa: PLR0917 - the places are those of `counts`
+    prompt: int | None,
+    output: int | None,
+    cached: int | None,
+    hit: int | None,
+    written: int | None,
+    creation: int | None,
+    reasoning: int | None,
+) -> Usage | None:
     if prompt is None or output is None:
         return None
-    read = _first(_count(_part(raw, "prompt_tokens_details"), "cached_tokens"),
-                  _count(raw, "prompt_cache_hit_tokens"))  # fmt: skip
-    write = _first(_count(_part(raw, "prompt_tokens_details"), "cache_write_tokens"),
-                   _count(raw, "cache_creation_input_tokens"))  # fmt: skip
-    reasoning = _first(_count(_part(raw, "completion_tokens_details"), "reasoning_tokens"), 0)
-    if read + write > prompt or reasoning > output:
+    read = (cached if cached is not None else hit) or 0
+    write = (written if written is not None else creation) or 0
+    if read + write > prompt or (reasoning or 0) > output:
         return None
     return Usage(
         input=prompt - read - write,
         cached_read=read,
         cache_write=write,
         output=output,
-        reasoning=reasoning,
+        reasoning=reasoning or 0,
     )
-
-
-def _part(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = raw.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _count(raw: Mapping[str, Any], name: str) -> int | None:
-    count = raw.get(name)
-    if count is None:
-        return None
-    if type(count) is not int or not 0 <= count <= TOKENS_MAX:
-        raise _NoCountError(name)
-    return count
-
-
-def _first(*counts: int | None) -> int:
-    return next((count for count in counts if count is not None), 0)

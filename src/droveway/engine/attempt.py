@@ -5,6 +5,7 @@ and the stream's table (`dialects/ending.py`) says how it ended. It never waits.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final, Protocol
@@ -12,6 +13,7 @@ from typing import Final, Protocol
 from droveway.chat import Answer
 from droveway.clock import Alarm, Clock
 from droveway.dialects.ending import Signal
+from droveway.dialects.openai_chat import read_answer
 from droveway.engine.metering import Meter
 from droveway.engine.outbox import Outbox
 from droveway.engine.provider import Provider
@@ -51,6 +53,7 @@ class Attempt:
         open_body: Chooses who reads the body, once the head is there.
         streaming: Whether events are wanted as they come.
         through: Whether the vendor's bytes go to the caller as they come.
+        read_whole: Reads an answer that came in one piece.
         outbox: Where they go; None for a whole answer.
         clock: Where time comes from.
         timeout: The four clocks.
@@ -71,6 +74,7 @@ class Attempt:
         open_body: "OpenBody",
         streaming: bool,
         through: bool = False,
+        read_whole: Callable[[bytes], Answer] = read_answer,
         outbox: Outbox | None,
         clock: Clock,
         timeout: Timeout,
@@ -81,6 +85,7 @@ class Attempt:
         self._open_body = open_body
         self.streaming = streaming
         self.through = through
+        self.read_whole = read_whole
         self.raw: bytes | None = None
         self.outbox = outbox
         self.clock = clock
@@ -215,8 +220,7 @@ class Attempt:
     def _await_first_token(self) -> None:
         # A whole answer has no first token to wait for: a vendor may think for minutes before
         # its head, and asking twice would be paid twice. It has the total time.
-        span = self.timeout.first_token_s if self.streaming else self.timeout.total_s
-        self.watch.enter("first_token", span)
+        self.watch.enter("first_token", self.timeout.first_token_s if self.streaming else math.inf)
 
     def _expired(self, phase: Phase) -> None:
         if self.ended.done():

@@ -7,7 +7,7 @@ import msgspec
 
 from droveway.chat import Answer, TextDelta
 from droveway.dialects.ending import MALFORMED_LINES_MAX, Signal, end_of
-from droveway.dialects.openai_chat import ChunkReader, InBandError, read_answer
+from droveway.dialects.openai_chat import ChunkReader, InBandError
 from droveway.engine.attempt import Attempt, Body
 from droveway.engine.outbox import RawEvent
 from droveway.errors import (
@@ -173,7 +173,7 @@ class WholeBody:
             return
         body = bytes(self._body)
         try:
-            answer = read_answer(body)
+            answer = attempt.read_whole(body)
         except ProtocolError as error:
             attempt.fail(self._error_in(body) or error)
             return

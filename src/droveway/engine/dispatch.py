@@ -51,6 +51,10 @@ class Errand:
         attempts: Every attempt that was sent, in order.
         answer: The answer, once there is one.
         error: Why there is none.
+        dead: Candidates that are asked no more.
+        failures: Attempts that failed, refusals not among them.
+        first_token_timeouts: How many of them were silent.
+        waited_s: Seconds in line and between attempts.
     """
 
     request: Inquiry
@@ -65,6 +69,7 @@ class Errand:
     dead: set[Candidate] = field(default_factory=set)
     failures: int = 0
     first_token_timeouts: int = 0
+    waited_s: float = 0.0
 
 
 class Dispatch:
@@ -120,12 +125,16 @@ class Dispatch:
         )
         line = self._line_of(candidate)
         ticket = Ticket(number, _tokens_guessed(errand), self._clock.jitter())
-        await line.enter(ticket, until=errand.total_at)
+        if not line.enter_now(ticket):
+            since = self._clock.monotonic()
+            await line.enter(ticket, until=errand.total_at)
+            errand.waited_s += self._clock.monotonic() - since
         attempt = Attempt(
             provider,
             open_body=open_body,
             streaming=errand.request.stream,
             through=errand.request.through,
+            read_whole=errand.request.endpoint.read_whole,
             outbox=errand.outbox,
             clock=self._clock,
             timeout=errand.terms.timeout,
@@ -135,7 +144,8 @@ class Dispatch:
         attempt.began_good = lambda: line.answered(ticket)
         errand.attempts.append((candidate, attempt))
         try:
-            await self._send(attempt, provider.request(body, streaming=errand.request.stream))
+            path, streaming = errand.request.endpoint.path, errand.request.stream
+            await self._send(attempt, provider.request(path, body, streaming=streaming))
         finally:
             _come_back(attempt, line, ticket, usage=usage_of(errand.request, attempt))
         return attempt
@@ -192,6 +202,7 @@ class Dispatch:
             errand.outbox.put(Retrying(str(error), delay, chosen.provider, chosen.model))
         if verdict == "failure" and delay > 0:
             await self._clock.sleep(delay)
+            errand.waited_s += delay
         return chosen
 
     def _choose(self, errand: Errand, last: Candidate, verdict: Verdict) -> Candidate | None:
@@ -239,7 +250,9 @@ def usage_of(request: Inquiry, attempt: Attempt) -> Usage | None:
 
 def _tokens_guessed(errand: Errand) -> int:
     request = errand.request
-    output = request.max_tokens or errand.output_cap or OUTPUT_TOKENS_GUESSED
+    output = request.max_tokens
+    if output is None:
+        output = errand.output_cap or OUTPUT_TOKENS_GUESSED
     return request.input_estimate() + output
 
 

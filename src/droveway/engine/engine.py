@@ -38,6 +38,8 @@ from droveway.settings import Secret, Settings, load_settings
 from droveway.transport import Pool, ProxyRules
 
 LOG: Final = logging.getLogger("droveway")
+# Names are the callers' to choose: those that come first are remembered.
+PLANS_KEPT: Final = 1_000
 
 
 class Engine:
@@ -91,6 +93,7 @@ class Engine:
         self.dispatch = Dispatch(
             self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
         )
+        self._plans: dict[str, tuple[Candidate, ...]] = {}
         self._aliases = {name: told.candidates for name, told in self.settings.models.items()}
         self.sandbox: Sandbox | None = None
         self._lines: dict[Candidate, Line] = {}
@@ -149,11 +152,13 @@ class Engine:
         return exchange.answer, exchange.row
 
     async def begin(self, request: ChatRequest | Inquiry, terms: Terms | None = None) -> Exchange:
-        """Send a request into the corridor and return at once; for streams and for gateways."""
+        """Send a request into the corridor and return at once; for streams."""
         await self._bind()
-        exchange = Exchange(
-            self, inquiry_of(request), terms or Terms(timeout=self.settings.streams)
-        )
+        return self.start(inquiry_of(request), terms or Terms(timeout=self.settings.streams))
+
+    def start(self, request: Inquiry, terms: Terms) -> Exchange:
+        """Send a request into the corridor of an engine that was entered; for gateways."""
+        exchange = Exchange(self, request, terms)
         self._open.add(exchange)
         exchange.task.add_done_callback(lambda _: self._open.discard(exchange))
         return exchange
@@ -181,8 +186,13 @@ class Engine:
 
     def plan(self, asked: str) -> tuple[Candidate, ...]:
         """Return who may answer, best first."""
-        offers = [provider.offer for provider in self.providers.values()]
-        return plan(asked, offers=offers, aliases=self._aliases)
+        known = self._plans.get(asked)
+        if known is None:
+            offers = [provider.offer for provider in self.providers.values()]
+            known = plan(asked, offers=offers, aliases=self._aliases)
+            if len(self._plans) < PLANS_KEPT:
+                self._plans[asked] = known
+        return known
 
     def model_for(self, request: Inquiry) -> str:
         """Return the model a request asks for, with "auto" and tier names looked up."""
@@ -204,6 +214,51 @@ class Engine:
             name = f"{candidate.provider}/{candidate.model}"
             line = self._lines[candidate] = Line(pacer, self.clock, name=name)
         return line
+
+    @property
+    def lines(self) -> Mapping[Candidate, Line]:
+        """The lines before vendors' accounts and models, as far as they were needed yet."""
+        return self._lines
+
+    def successor(self, settings: Settings) -> Self:
+        """Make the engine that serves from now on by other settings, on the same event loop.
+
+        What is on its way ends by the settings with which it began. Connections, the journal, the
+        retry budget and the lines of accounts that stay as they are go over; this engine still
+        closes all of it.
+
+        Raises:
+            SettingsError: The settings cannot be used, and nothing has changed.
+        """
+        heir = type(self)(
+            settings,
+            environ=self._environ,
+            clock=self.clock,
+            ledger=self.ledger,
+            journal=self.journal,
+        )
+        if not heir.providers:
+            if self.sandbox is None:
+                raise SettingsError(
+                    "they name no provider, and the embedded sandbox starts only with the server; "
+                    "name one, or restart"
+                )
+            heir.providers.update(self.providers)
+        heir.sandbox = self.sandbox
+        heir.pool, heir._open = self.pool, self._open  # noqa: SLF001 - it is one of us, as below
+        heir.dispatch = Dispatch(
+            heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of
+        )
+        heir.dispatch.budget = self.dispatch.budget
+        heir._loop, heir._ready = self._loop, self._ready  # noqa: SLF001
+        heir._lines = {  # noqa: SLF001
+            candidate: line
+            for candidate, line in self._lines.items()
+            if _same_account(
+                heir.providers.get(candidate.provider), line_of=self.providers[candidate.provider]
+            )
+        }
+        return heir
 
     def on_their_way(self) -> list[Exchange]:
         """Return the requests that are not settled yet."""
@@ -257,5 +312,17 @@ class Engine:
                 )
                 self.sandbox, provider = await embedded_sandbox()
                 self.providers[provider.name] = provider
+                self._plans.clear()
                 if self._closed:  # while it was being started
                     await self.sandbox.close()
+
+
+def _same_account(found: Provider | None, *, line_of: Provider) -> bool:
+    """Whether a provider is still the account before which a line stands, with the same limits."""
+    return found is not None and _account(found) == _account(line_of)
+
+
+def _account(provider: Provider) -> tuple[object, ...]:
+    key = None if provider.key is None else provider.key.reveal()
+    limits = (provider.concurrency, provider.rpm, provider.tpm, provider.prices)
+    return (provider.origin, provider.path, key, *limits)

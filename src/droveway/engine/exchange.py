@@ -13,9 +13,13 @@ a settlement always runs to its end.
 """
 
 import asyncio
+import itertools
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from droveway.chat import Answer
 from droveway.dialects.ending import Outcome
@@ -24,7 +28,7 @@ from droveway.engine.dispatch import Errand
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
 from droveway.engine.pricing import attempt_entry, bound_of, own_cost_of
-from droveway.engine.records import AttemptEntry, Row
+from droveway.engine.records import AttemptEntry, Bodies, Row
 from droveway.engine.settling import Bill, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
 from droveway.errors import CancelledCallError, DrovewayError
@@ -53,7 +57,8 @@ class Exchange:
     """
 
     def __init__(self, engine: "Engine", request: Inquiry, terms: Terms) -> None:
-        self.id = f"req_{secrets.token_hex(12)}"
+        self._at = engine.clock.now()
+        self.id = request_id(self._at)
         self.outbox = Outbox()
         self.answer: Answer | None = None
         self.raw: bytes | None = None
@@ -69,7 +74,8 @@ class Exchange:
         self._errand: Errand | None = None
         self._entries: list[AttemptEntry] = []
         self._first_token_at: float | None = None
-        self._at = engine.clock.now()
+        self._waited_s = 0.0
+        self._last: Attempt | None = None
         self._began = engine.clock.monotonic()
         self.task = asyncio.get_running_loop().create_task(self._run(), name=self.id)
 
@@ -181,9 +187,11 @@ class Exchange:
             errand.answer = None
         finally:
             self._errand = None
+        self._waited_s = errand.waited_s
         if errand.attempts:
             self._first_token_at = errand.attempts[-1][1].first_token_at
             self.raw = errand.attempts[-1][1].raw
+            self._last = errand.attempts[-1][1]
         self._entries = [
             attempt_entry(self._engine, self._request, candidate=candidate, attempt=attempt)
             for candidate, attempt in errand.attempts
@@ -230,7 +238,8 @@ class Exchange:
         if self.answer is None:
             outcome = "cancelled" if isinstance(self.error, CancelledCallError) else "failed"
         last = self._produced()
-        clock = self._engine.clock
+        total_s = self._engine.clock.monotonic() - self._began
+        upstream_ms = sum(entry.total_ms for entry in self._entries)
         first_token_at = self._first_token_at
         return Row(
             id=self.id,
@@ -245,8 +254,32 @@ class Exchange:
             price_row=None if last is None else last.price_row,
             attempts=tuple(self._entries),
             first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
-            total_ms=(clock.monotonic() - self._began) * 1e3,
+            total_ms=total_s * 1e3,
+            overhead_ms=max(0.0, (total_s - self._waited_s) * 1e3 - upstream_ms),
             tags=self._terms.tags,
             key_id=self._terms.key_id,
             client_gone=self._gone and self._why is None,
+            bodies=self._bodies() if self._engine.settings.journal.bodies else None,
         )
+
+    def _bodies(self) -> Bodies:
+        said = self.raw
+        if said is None and self._last is not None:
+            answer = self._last.answer or self._last.meter.answer(model=None, id=None)
+            said = msgspec.json.encode(answer)
+        request = self._request.written()
+        return Bodies(request[:BODY_KEPT_BYTES_MAX], (said or b"")[:BODY_KEPT_BYTES_MAX])
+
+
+BODY_KEPT_BYTES_MAX: Final = 2**20
+_LIFE: Final = secrets.token_hex(3)
+_NUMBERS: Final = itertools.count()
+
+
+def request_id(at: datetime) -> str:
+    """Make the id of a request: its millisecond, chance drawn once a process, and a number.
+
+    Such ids sort by time: rows that are written in the order of their ids cost a store half as
+    much as rows with ids of chance alone. Nothing is protected by an id's being unknown.
+    """
+    return f"req_{int(at.timestamp() * 1e3):012x}{_LIFE}{next(_NUMBERS) & 0xFFFFFF:06x}"

@@ -5,14 +5,17 @@ was written by its caller in that very dialect and travels as it came, but for t
 model's name, `stream_options.include_usage`, and an output cap where we set one.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
-from droveway.chat import ChatRequest, Message
-from droveway.dialects.accents import Accent
-from droveway.dialects.openai_chat import check_request, write_request
+from droveway.chat import Answer, ChatRequest, Message
+from droveway.dialects import openai_chat, openai_embeddings
+from droveway.dialects.accents import PLAIN, Accent
+from droveway.dialects.openai_chat import check_request, read_answer, write_request
+from droveway.dialects.openai_embeddings import read_embeddings
+from droveway.dialects.openai_gist import read_gist
 from droveway.dialects.splice import Spans
 from droveway.engine.metering import estimate_input
 from droveway.errors import BadRequestError
@@ -21,6 +24,28 @@ from droveway.errors import BadRequestError
 BYTES_PER_TOKEN: Final = 4
 _CAPS: Final = ("max_completion_tokens", "max_tokens")
 _NOTHING: Final = (b"null", None)
+CAP_MAX: Final = 2**31
+
+
+class Endpoint(NamedTuple):
+    """What can be asked of a vendor.
+
+    Attributes:
+        path: After the base URL.
+        needs: The field without which there is nothing to answer.
+        writes: Whether the model writes text, and may do so piece by piece.
+        read_whole: Reads an answer that came in one piece.
+    """
+
+    path: str
+    needs: str
+    writes: bool
+    read_whole: Callable[[bytes], Answer]
+
+
+COMPOSED_CHAT: Final = Endpoint(openai_chat.PATH, "messages", True, read_answer)
+CHAT: Final = Endpoint(openai_chat.PATH, "messages", True, read_gist)
+EMBEDDINGS: Final = Endpoint(openai_embeddings.PATH, "input", False, read_embeddings)
 
 
 class Inquiry(Protocol):
@@ -39,6 +64,10 @@ class Inquiry(Protocol):
         """The caller's own cap of output tokens."""
 
     @property
+    def endpoint(self) -> Endpoint:
+        """What is asked of the vendor."""
+
+    @property
     def through(self) -> bool:
         """Whether the answer's bytes go to the caller as they come."""
 
@@ -52,6 +81,9 @@ class Inquiry(Protocol):
     def messages(self) -> Sequence[Message]:
         """The conversation; asked for only where its text decides something."""
 
+    def written(self) -> bytes:
+        """The request as bytes, for a journal that keeps them."""
+
     def input_estimate(self) -> int:
         """About how many tokens the input has."""
 
@@ -63,6 +95,7 @@ class Composed:
     """A request that we compose, in the dialect of whoever answers."""
 
     through = False
+    endpoint = COMPOSED_CHAT
 
     def __init__(self, request: ChatRequest) -> None:
         self._request = request
@@ -81,6 +114,10 @@ class Composed:
         """Return the conversation."""
         return self._request.messages
 
+    def written(self) -> bytes:
+        """Return the request as a plain vendor would get it."""
+        return write_request(self._request, model=self.model, accent=PLAIN, output_cap=None)
+
     def input_estimate(self) -> int:
         """Estimate the input by its texts."""
         return estimate_input(self._request)
@@ -91,10 +128,11 @@ class Composed:
 
 
 class Passed:
-    """A chat request whose bytes go through.
+    """A request whose bytes go through.
 
     Args:
         body: The body as it came, uncompressed.
+        endpoint: What is asked for.
 
     Attributes:
         wants_usage: Whether the caller asked for a usage chunk at the end of a stream.
@@ -106,26 +144,37 @@ class Passed:
 
     through = True
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, endpoint: Endpoint = CHAT) -> None:
+        self.endpoint = endpoint
         self._bytes = body
         self._spans = Spans(body)
         self.model = _decoded(self._spans, "model", str)
         if not self.model:
             raise BadRequestError("the request names no model; set the field 'model'")
-        self.stream = bool(_optional(self._spans, "stream", bool))
-        self._options = _optional(self._spans, "stream_options", dict[str, Any]) or {}
-        self.wants_usage = self._options.get("include_usage") is True
-        self.max_tokens = _cap(self._spans)
-        if "messages" not in self._spans.values:
-            raise BadRequestError("the request has no messages; set the field 'messages'")
+        self.stream = endpoint.writes and bool(_optional(self._spans, "stream", bool))
+        options = _optional(self._spans, "stream_options", dict[str, Any]) or {}
+        self.wants_usage = options.get("include_usage") is True
+        self.max_tokens = _cap(self._spans) if endpoint.writes else 0
+        given = self._spans.values.get(endpoint.needs)
+        if given in _NOTHING:
+            raise BadRequestError(f"the request has no {endpoint.needs}; set that field")
+        assert given is not None, "absent was refused above"
+        if endpoint.writes and given[:1] != b"[":
+            raise BadRequestError(f"{endpoint.needs} must be an array of messages")
 
     def check(self) -> None:
         """Refuse nothing more: what is read of the bytes was checked when they came."""
 
     def messages(self) -> Sequence[Message]:
         """Return the conversation, read leniently: only its content matters here."""
+        if not self.endpoint.writes:
+            return ()
         turns = _decoded(self._spans, "messages", list[_Turn])
         return [Message(role="user", content=turn.content) for turn in turns]
+
+    def written(self) -> bytes:
+        """Return the bytes as they came."""
+        return self._bytes
 
     def input_estimate(self) -> int:
         """Estimate the input by its bytes."""
@@ -170,13 +219,15 @@ def _optional(spans: Spans, key: str, kind: Any) -> Any:  # noqa: ANN401 - what 
 
 
 def _cap(spans: Spans) -> int | None:
+    """Return the output cap; of two, the larger one: a vendor may take either."""
+    found: list[int] = []
     for key in _CAPS:
         cap: int | None = _optional(spans, key, int)
         if cap is not None:
-            if not 1 <= cap <= 2**31:
-                raise BadRequestError(f"{key!r} must be at least 1, not {cap}")
-            return cap
-    return None
+            if not 1 <= cap <= CAP_MAX:
+                raise BadRequestError(f"{key!r} must be between 1 and {CAP_MAX}, not {cap}")
+            found.append(cap)
+    return max(found, default=None)
 
 
 def inquiry_of(request: "ChatRequest | Inquiry") -> Inquiry:

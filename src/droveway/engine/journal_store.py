@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from droveway.clock import Alarm, Clock, SystemClock
 from droveway.engine import statements
 from droveway.engine.journal import Journal
 from droveway.engine.journal_upkeep import maintain
-from droveway.engine.records import Row
+from droveway.engine.records import Bodies, Row
 from droveway.engine.written import Written, attempt_values, micros, request_values, written
 from droveway.errors import StoreUnavailableError
 from droveway.storage import Connection, Store, Value
@@ -131,7 +133,9 @@ class StoredJournal(Journal):
         rows = self._store.read(statements.BY_ID, (request_id,))
         if not rows:
             return None
-        return written(rows[0], self._store.read(statements.ATTEMPTS_OF, (request_id,)))
+        kept = written(rows[0], self._store.read(statements.ATTEMPTS_OF, (request_id,)))
+        bodies = self._store.read(statements.BODY_OF, (request_id,))
+        return kept if not bodies else msgspec.structs.replace(kept, bodies=Bodies(*bodies[0]))
 
     def _wake_in(self, seconds: float) -> None:
         self._rest()
@@ -186,6 +190,9 @@ def _add(db: Connection, batch: Sequence[Row]) -> None:
     attempts = [values for row in batch for values in attempt_values(row)]
     _add_all(db, requests, add=statements.add_requests)
     _add_all(db, attempts, add=statements.add_attempts)
+    for row in batch:
+        if row.bodies is not None:
+            db.run(statements.ADD_BODY, (row.id, row.bodies.request, row.bodies.answer))
 
 
 def _add_all(db: Connection, rows: list[tuple[Value, ...]], *, add: Callable[[int], str]) -> None:

@@ -119,6 +119,7 @@ def _roll_up_step(db: Connection) -> int:
 
 def _forget_step(db: Connection, step: tuple[int, int]) -> int:
     db.run(statements.FORGET_ATTEMPTS, step)
+    db.run(statements.FORGET_BODIES, step)
     return db.run(statements.FORGET, step)
 
 

@@ -17,6 +17,10 @@ class Line:
         self._turns: dict[Ticket, asyncio.Future[None]] = {}
         self._alarm: Alarm | None = None
 
+    def enter_now(self, ticket: Ticket) -> bool:
+        """Take a turn without waiting; False when there is none, and one must `enter`."""
+        return self.pacer.admit_now(ticket, self._clock.monotonic())
+
     async def enter(self, ticket: Ticket, *, until: float) -> None:
         """Wait for the ticket's turn; afterwards it is in flight and must come back.
 
@@ -49,7 +53,8 @@ class Line:
     def answered(self, ticket: Ticket) -> None:
         """Note that the vendor began a good answer."""
         self.pacer.answered(ticket, self._clock.monotonic())
-        self._pump()
+        if self.pacer.waiting:
+            self._pump()
 
     def refused(self, ticket: Ticket, *, retry_after_s: float | None) -> float:
         """Note that the vendor said "later"; return the moment until which nobody goes."""
@@ -60,7 +65,8 @@ class Line:
     def returned(self, ticket: Ticket, *, tokens: int | None = None) -> None:
         """Note that a ticket is back, with the tokens it used where they are known."""
         self.pacer.returned(ticket, tokens=tokens)
-        self._pump()
+        if self.pacer.waiting:
+            self._pump()
 
     def _expire(self, ticket: Ticket) -> None:
         turn = self._turns.get(ticket)

@@ -55,17 +55,33 @@ class Outbox:
 
     Args:
         bytes_max: Bytes of vendor data above which the writer shall pause.
+
+    Attributes:
+        closed: Whether nothing more comes.
+        error: What it was closed with.
+        on_news: Called at every event and at the end, for a reader that does not wait in `take`.
+        on_room: Called when there is room again.
     """
 
-    __slots__ = ("_bytes_max", "_end", "_events", "_size", "_waiter", "closed", "on_room")
+    __slots__ = (
+        "_bytes_max",
+        "_events",
+        "_size",
+        "_waiter",
+        "closed",
+        "error",
+        "on_news",
+        "on_room",
+    )
 
     def __init__(self, *, bytes_max: int = BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._events: deque[tuple[StreamEvent, int]] = deque()
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._end: DrovewayError | None = None
         self.closed = False
+        self.error: DrovewayError | None = None
+        self.on_news: Callable[[], None] | None = None
         self.on_room: Callable[[], None] | None = None
 
     @property
@@ -92,7 +108,7 @@ class Outbox:
     def close(self, error: DrovewayError | None = None) -> None:
         """Say that nothing more comes; an error is raised to the reader after the last event."""
         self.closed = True
-        self._end = error
+        self.error = error
         self._wake()
 
     def take_now(self) -> StreamEvent | None:
@@ -107,8 +123,8 @@ class Outbox:
         """
         while not self._events:
             if self.closed:
-                if self._end is not None:
-                    raise self._end
+                if self.error is not None:
+                    raise self.error
                 return None
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -126,5 +142,7 @@ class Outbox:
         return event
 
     def _wake(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

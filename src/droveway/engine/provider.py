@@ -8,7 +8,7 @@ from typing import Final
 
 from droveway.catalog.providers import vendor_of
 from droveway.dialects.accents import Accent, accent_named
-from droveway.dialects.openai_chat import PATH, error_message, one_line
+from droveway.dialects.openai_chat import error_message, error_param, one_line
 from droveway.errors import (
     APIStatusError,
     AuthenticationError,
@@ -78,21 +78,23 @@ class Provider:
     rpm: int | None = None
     tpm: int | None = None
     headers: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+    stream_headers: tuple[tuple[str, str], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         headers = [("content-type", "application/json"), ("user-agent", "droveway")]
         if self.key is not None:
             headers.append(("authorization", f"Bearer {self.key.reveal()}"))
-        object.__setattr__(self, "headers", tuple(headers))
+        whole, stream = ("accept", "application/json"), ("accept", "text/event-stream")
+        object.__setattr__(self, "headers", (*headers, whole))
+        object.__setattr__(self, "stream_headers", (*headers, stream))
 
-    def request(self, body: bytes, *, streaming: bool) -> Request:
-        """Address a body to this provider."""
-        accept = "text/event-stream" if streaming else "application/json"
+    def request(self, path: str, body: bytes, *, streaming: bool) -> Request:
+        """Address a body to a path of this provider."""
         return Request(
             method="POST",
             origin=self.origin,
-            path=self.path + PATH,
-            headers=(*self.headers, ("accept", accept)),
+            path=self.path + path,
+            headers=self.stream_headers if streaming else self.headers,
             body=body,
         )
 
@@ -141,7 +143,9 @@ class Provider:
         if status == 404:
             return NotFoundError(message, status_code=status)
         if status in _CALLER_ERRORS:
-            return _CALLER_ERRORS[status](message, status_code=status)
+            refused = _CALLER_ERRORS[status](message, status_code=status)
+            refused.param = error_param(body)
+            return refused
         default = InternalServerError if status >= 500 else APIStatusError
         error = _VENDOR_ERRORS.get(status, default)(
             message,

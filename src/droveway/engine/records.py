@@ -42,6 +42,18 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     total_ms: float = 0.0
 
 
+class Bodies(msgspec.Struct, frozen=True):
+    """What was said, where the settings want it kept; each cut at 1 MiB.
+
+    Attributes:
+        request: The request's body, as it came, or as it would be written for its vendor.
+        answer: The answer's bytes; of a stream, and of a failure, what was read of it, as JSON.
+    """
+
+    request: bytes
+    answer: bytes
+
+
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One request, from the door to its settlement.
 
@@ -58,9 +70,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         attempts: Every request that was sent, the last one being the one that counts.
         first_token_ms: From the door to the first data event.
         total_ms: From the door to the end.
+        overhead_ms: What of it was ours: neither a vendor's time nor waiting for a turn.
         tags: Free words: agent, role and what the caller gave.
         key_id: Whose key it came with; None without keys.
         client_gone: Whether the caller went away before the end.
+        bodies: What was said; None unless `[journal] bodies` is set.
     """
 
     id: str
@@ -76,6 +90,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[AttemptEntry, ...] = ()
     first_token_ms: float | None = None
     total_ms: float = 0.0
+    overhead_ms: float = 0.0
     tags: Mapping[str, str] = {}
     key_id: str | None = None
     client_gone: bool = False
+    bodies: Bodies | None = None

@@ -69,6 +69,14 @@ DELETE FROM request WHERE seq IN (
   WHERE at_us < ?1 AND seq <= (SELECT number FROM mark WHERE name = 'rolled_up')
   ORDER BY at_us, seq LIMIT ?2)
 """
+FORGET_BODIES: Final = """
+DELETE FROM body WHERE request_id IN (
+  SELECT id FROM request
+  WHERE at_us < ?1 AND seq <= (SELECT number FROM mark WHERE name = 'rolled_up')
+  ORDER BY at_us, seq LIMIT ?2)
+"""
+ADD_BODY: Final = "INSERT INTO body (request_id, request, answer) VALUES (?, ?, ?)"
+BODY_OF: Final = "SELECT request, answer FROM body WHERE request_id = ?"
 
 
 @cache

@@ -43,7 +43,11 @@ class Watch:
     def enter(self, phase: Phase, span_s: float) -> None:
         """Begin a phase that may last so many seconds."""
         self._phase, self._span = phase, span_s
-        self._set(self._clock.monotonic() + span_s)
+        deadline = self._clock.monotonic() + span_s
+        if self._alarm_at <= deadline and self._alarm is not None:
+            self._deadline = deadline  # it goes off early enough, and will look again
+        else:
+            self._set(deadline)
 
     def touch(self) -> None:
         """Let the present phase begin anew: data came."""
@@ -67,7 +71,7 @@ class Watch:
         self._deadline = deadline
         due = min(deadline, self._total_at)
         if self._alarm is not None and self._alarm_at <= due:
-            return  # it goes off early enough, and will look again
+            return
         self.stop()
         self._alarm_at = due
         self._alarm = self._clock.call_at(due, self._look)

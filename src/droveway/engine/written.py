@@ -13,7 +13,7 @@ import msgspec
 
 from droveway.chat import Usage
 from droveway.dialects.ending import Outcome
-from droveway.engine.records import AttemptEntry, Row
+from droveway.engine.records import AttemptEntry, Bodies, Row
 from droveway.money import Money
 from droveway.storage import Value
 
@@ -49,6 +49,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         each_attempt: What each came to, where there were more than one and they were asked for.
         client_gone: Whether the caller went away before the end.
         drift: Whether the model that answered is not the one that was sent for.
+        bodies: What was said; None where it was not kept, or not asked for.
     """
 
     seq: int
@@ -73,6 +74,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     each_attempt: tuple[AttemptEntry, ...] = ()
     client_gone: bool
     drift: bool
+    bodies: Bodies | None = None
 
 
 def drifts(sent: str | None, served: str | None) -> bool:
@@ -101,7 +103,7 @@ def request_values(row: Row) -> tuple[Value, ...]:
         *_cost_values(row.own_cost),
         _micros_of(row.first_token_ms),
         round(row.total_ms * 1e3),
-        None,
+        round(row.overhead_ms * 1e3),
         len(row.attempts),
         row.outcome,
         row.code,
@@ -170,11 +172,16 @@ def as_json(row: Written) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(row)
     told |= _cost_json(row.cost)
     told["own_cost"] = None if row.own_cost is None else row.own_cost.decimal()
-    del told["each_attempt"]
+    del told["each_attempt"], told["bodies"]
     if row.each_attempt:
         told["each_attempt"] = [
             {**msgspec.to_builtins(each), **_cost_json(each.cost)} for each in row.each_attempt
         ]
+    if row.bodies is not None:
+        told["bodies"] = {
+            "request": row.bodies.request.decode("utf-8", "replace"),
+            "answer": row.bodies.answer.decode("utf-8", "replace"),
+        }
     return told
 
 

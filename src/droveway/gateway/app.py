@@ -1,48 +1,40 @@
-"""This file knows the way from a path to its handler, and is the door of the gateway."""
+"""This file knows the door of the gateway: who is let in, who answers, and what goes wrong."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Final
 
 from droveway.engine.engine import Engine
-from droveway.errors import (
-    BadRequestError,
-    CancelledCallError,
-    DrovewayError,
-    GoingDownError,
-    RouteNotFoundError,
-)
-from droveway.gateway.asgi import Message, Receive, Scope, Send, Visit
+from droveway.engine.exchange import request_id
+from droveway.errors import DrovewayError, GoingDownError, MethodNotAllowedError
 from droveway.gateway.caller import Allotments, Find
-from droveway.gateway.chat import chat
-from droveway.gateway.health import health, ready
-from droveway.gateway.models import list_models, show_model
+from droveway.gateway.failures import tell_of_failure, tell_of_refusal
+from droveway.gateway.metrics import Metrics
+from droveway.gateway.reading import unpacked
 from droveway.gateway.refusal import refuse
+from droveway.gateway.routes import Route, find
+from droveway.gateway.visit import Visit
 
 LOG: Final = logging.getLogger("droveway.gateway")
-Handler = Callable[["Gateway", Visit], Awaitable[None]]
-HEADERS_MAX: Final = 100
-HEADER_BYTES_MAX: Final = 32 * 1024
-
-ROUTES: Final[Mapping[str, tuple[str, Handler]]] = {
-    "/v1/chat/completions": ("POST", chat),
-    "/v1/models": ("GET", list_models),
-    "/healthz": ("GET", health),
-    "/readyz": ("GET", ready),
-}
 
 
 class Gateway:
-    """The ASGI application: no framework stands between the server and the hot route.
+    """Answers the requests that come in by the doorway; no framework stands between.
 
     Args:
         engine: The engine that all requests go through.
         find_key: Finds a key by its secret.
         body_bytes_max: What a request body may have.
-        keepalive_s: After how long a silence a stream gets a comment.
+        allotments: What keys have left of their limits; by default kept in this process alone.
+        metrics_directory: Where several processes share what they count; None for one alone.
 
     Attributes:
+        metrics: What it has counted.
+        admin: The admin API; None where it is closed.
         draining: Whether the server is going down; `/readyz` says so first.
+        keepalive_s: After how long a silence a stream gets a comment.
     """
 
     def __init__(
@@ -51,14 +43,26 @@ class Gateway:
         *,
         find_key: Find,
         body_bytes_max: int = 32 * 2**20,
-        keepalive_s: float = 15.0,
+        allotments: Allotments | None = None,
+        metrics_directory: Path | None = None,
     ) -> None:
         self.engine = engine
         self.find_key = find_key
         self.body_bytes_max = body_bytes_max
-        self.keepalive_s = keepalive_s
-        self.allotments = Allotments(engine.clock)
+        self.allotments = allotments or Allotments(engine.clock)
+        self.admin: Callable[[Visit], Coroutine[None, None, None]] | None = None
+        self.let_operator_in: Callable[[Visit], None] | None = None
         self.draining = False
+        self.metrics = Metrics(
+            directory=metrics_directory, in_flight=lambda: self.engine.open_exchanges
+        )
+        self._at_work: set[asyncio.Task[None]] = set()
+        engine.journal.listeners.extend((self.metrics.note, tell_of_failure))
+
+    @property
+    def keepalive_s(self) -> float:
+        """After how long a silence a stream gets a comment."""
+        return self.engine.settings.streams.keepalive_s
 
     def cut_all(self) -> None:
         """End what is still on its way, each with an error event or a 503 that says so."""
@@ -67,58 +71,78 @@ class Gateway:
                 GoingDownError("the server is going down; ask again, another one may answer")
             )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; whatever goes wrong is a JSON error, never a trace."""
-        if scope["type"] != "http":
-            return
-        started = _Started(send)
+    def greet(self, visit: Visit) -> None:
+        """Look at a request's head: is there such a route, and who asks?
+
+        Raises:
+            DrovewayError: It is refused, before its body is taken.
+        """
         try:
-            _guard(scope)
-            await self._handler(scope)(self, Visit(scope, receive, started))
-        except CancelledCallError:
-            return
-        except DrovewayError as error:
-            await self._refuse(started, error)
+            route = _route(visit)
+            route.guard(self, visit)
+        except DrovewayError:
+            raise
         except Exception as error:  # the gateway is a door: it records
-            LOG.exception("%s failed inside", scope["path"])
-            told = DrovewayError(f"the gateway failed inside ({type(error).__name__})")
-            await self._refuse(started, told)
+            raise _own_failure(visit, error) from error
 
-    async def _refuse(self, started: "_Started", error: DrovewayError) -> None:
-        if not started.head_sent:
-            await refuse(started, error)
+    def serve(self, visit: Visit) -> None:
+        """Answer a request; whatever goes wrong is a JSON error, never a trace."""
+        self.guarded(visit, self._serve)
 
-    def _handler(self, scope: Scope) -> Handler:
-        path = scope["path"]
-        found = ROUTES.get(path)
-        if found is None and path.startswith("/v1/models/"):
-            found = ("GET", show_model)
-        if found is None:
-            raise RouteNotFoundError(f"there is no {path!r} here; see /v1/models and /healthz")
-        method, handler = found
-        if scope["method"] != method:
-            raise BadRequestError(f"{path} takes {method}, not {scope['method']}")
-        return handler
+    def guarded(self, visit: Visit, step: Callable[[Visit], None]) -> None:
+        """Take one step of an answer; what it raises becomes the answer, or ends it."""
+        try:
+            step(visit)
+        except DrovewayError as error:
+            self.refuse(visit, error)
+        except Exception as error:  # noqa: BLE001 - the gateway is a door: it records
+            self.refuse(visit, _own_failure(visit, error))
+
+    def later(self, visit: Visit, work: Coroutine[None, None, None]) -> None:
+        """Answer by work that waits; it is given up when its caller is gone."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except DrovewayError as error:
+                self.refuse(visit, error)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.refuse(visit, _own_failure(visit, error))
+
+        task = asyncio.get_running_loop().create_task(guarded())
+        self._at_work.add(task)
+        task.add_done_callback(self._at_work.discard)
+
+    def refuse(self, visit: Visit, error: DrovewayError) -> None:
+        """Answer with an error, or cut what has begun: nobody shall take it for whole."""
+        if visit.gone:
+            return
+        if visit.head_sent:
+            visit.cut()
+            return
+        self.metrics.refused(error.code)
+        told = request_id(self.engine.clock.now())
+        tell_of_refusal(error.code, visit.path, request_id=told)
+        names = (b"x-droveway-request-id", b"x-request-id")
+        refuse(visit, error, headers=[(name, told.encode()) for name in names])
+
+    def _serve(self, visit: Visit) -> None:
+        coding = visit.header(b"content-encoding")
+        if coding is not None:
+            visit.body = unpacked(visit.body, coding, bytes_max=self.body_bytes_max)
+        _route(visit).handler(self, visit)
 
 
-class _Started:
-    """Notes whether a head was sent: after it an error cannot become a status any more."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.head_sent = False
-
-    async def __call__(self, message: Message) -> None:
-        self.head_sent = True
-        await self._send(message)
+def _route(visit: Visit) -> Route:
+    route = find(visit.path)
+    if route.methods is not None and visit.method not in route.methods:
+        allowed = ", ".join(route.methods)
+        raise MethodNotAllowedError(
+            f"{visit.path} takes {allowed}, not {visit.method}", allow=allowed
+        )
+    return route
 
 
-def _guard(scope: Scope) -> None:
-    hosts = sum(name == b"host" for name, _ in scope["headers"])
-    if hosts != 1:
-        raise BadRequestError(f"a request has exactly one Host header, not {hosts}")
-    if len(scope["headers"]) > HEADERS_MAX:
-        raise BadRequestError(f"more than {HEADERS_MAX} headers; send fewer")
-    size = sum(len(name) + len(value) for name, value in scope["headers"])
-    if size > HEADER_BYTES_MAX:
-        raise BadRequestError(f"the headers have more than {HEADER_BYTES_MAX} bytes; send fewer")
+def _own_failure(visit: Visit, error: Exception) -> DrovewayError:
+    LOG.error("%s %.100r failed inside", visit.method, visit.path, exc_info=error)
+    return DrovewayError(f"the gateway failed inside ({type(error).__name__})")

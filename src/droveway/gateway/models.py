@@ -6,8 +6,7 @@ from urllib.parse import unquote
 import msgspec
 
 from droveway.errors import NotFoundError
-from droveway.gateway.asgi import Visit, respond
-from droveway.gateway.caller import key_of
+from droveway.gateway.visit import Visit
 
 if TYPE_CHECKING:
     from droveway.gateway.app import Gateway
@@ -16,25 +15,24 @@ if TYPE_CHECKING:
 CREATED_UNKNOWN: Final = 0
 
 
-async def list_models(gateway: "Gateway", visit: Visit) -> None:
+def list_models(gateway: "Gateway", visit: Visit) -> None:
     """Serve `GET /v1/models`."""
     models = _models(gateway, visit)
-    await respond(
-        visit.send, 200, msgspec.json.encode({"object": "list", "data": list(models.values())})
-    )
+    visit.respond(200, msgspec.json.encode({"object": "list", "data": list(models.values())}))
 
 
-async def show_model(gateway: "Gateway", visit: Visit) -> None:
+def show_model(gateway: "Gateway", visit: Visit) -> None:
     """Serve `GET /v1/models/NAME`; the name may hold slashes."""
-    name = unquote(visit.scope["path"].removeprefix("/v1/models/"))
+    name = unquote(visit.path.removeprefix("/v1/models/"))
     found = _models(gateway, visit).get(name)
     if found is None:
         raise NotFoundError(f"no model {name!r} for this key; see /v1/models")
-    await respond(visit.send, 200, msgspec.json.encode(found))
+    visit.respond(200, msgspec.json.encode(found))
 
 
 def _models(gateway: "Gateway", visit: Visit) -> dict[str, dict[str, Any]]:
-    key = gateway.find_key(key_of(visit.scope))
+    key = visit.key
+    assert key is not None, "the route needs a key"
     engine = gateway.engine
     names = dict.fromkeys((*engine.settings.models, "auto"), "droveway")
     for provider in engine.providers.values():

@@ -1,5 +1,6 @@
 """This file knows how an error becomes an HTTP answer; there is no other such table."""
 
+import math
 from typing import Final
 
 import msgspec
@@ -10,11 +11,12 @@ from droveway.errors import (
     CallerError,
     DrovewayError,
     InsufficientBalanceError,
+    MethodNotAllowedError,
     NoAnswerError,
     PermissionDeniedError,
     RateLimitError,
 )
-from droveway.gateway.asgi import Headers, Send, respond
+from droveway.gateway.visit import Headers, Visit
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -39,8 +41,8 @@ def envelope(error: DrovewayError) -> dict[str, object]:
     status = status_of(error)
     return {
         "message": _message(error),
-        "type": _TYPES.get(status, "api_error"),
-        "param": None,
+        "type": _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error"),
+        "param": getattr(error, "param", None),
         "code": "upstream_failed" if isinstance(error, _OURS) else error.code,
     }
 
@@ -57,23 +59,25 @@ def error_event(error: DrovewayError, *, request_id: str) -> bytes:
     return b"data: " + msgspec.json.encode({"error": told}) + b"\n\n"
 
 
-async def refuse(send: Send, error: DrovewayError, *, headers: Headers = ()) -> None:
+def refuse(visit: Visit, error: DrovewayError, *, headers: Headers = ()) -> None:
     """Answer with an error."""
     extra = list(headers)
     status = status_of(error)
     if status == 429:
         extra.append((b"retry-after", b"%d" % _retry_after_s(error)))
+    if isinstance(error, MethodNotAllowedError):
+        extra.append((b"allow", error.allow.encode()))
     if status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
     if error.attempts and not isinstance(error, CallerError):
         # We have tried for them: an SDK that tries again multiplies our attempts by its own.
         extra.append((b"x-should-retry", b"false"))
-    await respond(send, status, msgspec.json.encode({"error": envelope(error)}), headers=extra)
+    visit.respond(status, msgspec.json.encode({"error": envelope(error)}), headers=extra)
 
 
 def _retry_after_s(error: DrovewayError) -> int:
     wait = getattr(error, "retry_after_s", None)
-    return max(1, round(wait)) if wait else RETRY_AFTER_UNKNOWN_S
+    return max(1, math.ceil(wait)) if wait else RETRY_AFTER_UNKNOWN_S
 
 
 def _message(error: DrovewayError) -> str:

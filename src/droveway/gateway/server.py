@@ -1,71 +1,100 @@
 """This file knows how the gateway listens, says that it does, and goes down without a cut."""
 
 import asyncio
-import math
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
-import uvicorn
-
+from droveway.clock import Alarm
 from droveway.errors import SettingsError
 from droveway.gateway.app import Gateway
+from droveway.gateway.connection import Connection
 
 BACKLOG: Final = 2048
-KEEP_ALIVE_S: Final = 75
-STARTED_LOOK_S: Final = 0.01
+LOOK_EVERY_S: Final = 1.0
 # A balancer that asks each second hears of it in time.
 NOTICE_S: Final = 3.0
 # What a cut request has to tell its caller and to settle.
 CUT_GRACE_S: Final = 5
+# Others have the option too, and give all connections to one of the sockets.
+SPREADS: Final = sys.platform.startswith("linux") and hasattr(socket, "SO_REUSEPORT")
 
 
-class _Quiet(uvicorn.Server):
-    """uvicorn's server, which leaves signals to us: we have something to do first."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Open a listening socket.
 
-    def install_signal_handlers(self) -> None:
-        """Install none."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket.
+    Args:
+        host: Address.
+        port: Port; 0 takes a free one.
+        shared: Whether other processes listen there too, each with a socket of its own.
 
     Raises:
         SettingsError: The address cannot be had.
     """
+    return _opened(host, port, shared=shared, listening=True)
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Take a port for workers: nobody else gets it, and none of them is listening yet.
+
+    Where the kernel spreads connections over the sockets of one port (Linux), the socket is only
+    bound, and each worker opens a shared one of its own. Elsewhere it listens, and is inherited.
+
+    Raises:
+        SettingsError: The address cannot be had.
+    """
+    # Alone at first: a socket that shares would silently join a server that is running already.
+    alone = listen(host, port)
+    if not SPREADS:
+        return alone
+    port = alone.getsockname()[1]
+    alone.close()
+    reserved = _opened(host, port, shared=True, listening=False)
+    # From here on it keeps everybody away who does not share, although it does not listen.
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    return reserved
+
+
+def _opened(host: str, port: int, *, shared: bool, listening: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # With its protocol named, or asyncio would leave Nagle's algorithm on: 40 ms an answer.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        listener.bind((host, port))
+        opened.bind((host, port))
+        if listening:
+            opened.listen(BACKLOG)
     except OSError as error:
-        listener.close()
+        opened.close()
         raise SettingsError(
             f"cannot listen on {host}:{port} ({error.strerror}); choose another host or port"
         ) from error
-    listener.listen(BACKLOG)
-    return listener
+    return opened
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL of what listens there."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class Served:
     """A gateway that listens: `async with` it; leaving lets what was accepted end.
 
     Args:
-        gateway: The application.
+        gateway: Who answers.
         listener: From `listen`.
         drain_s: How long accepted requests may still take.
         notice_s: How long `/readyz` says that we are going before nothing new is taken.
 
     Attributes:
         url: Where it listens.
+        leaving: Whether nothing new is taken any more.
     """
 
     def __init__(
@@ -77,32 +106,24 @@ class Served:
         notice_s: float = 0.0,
     ) -> None:
         self._gateway = gateway
+        self._clock = gateway.engine.clock
         self._drain_s = drain_s
         self._notice_s = notice_s
         self._listener = listener
-        host, port = listener.getsockname()[:2]
-        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        self._server = _Quiet(
-            uvicorn.Config(
-                gateway,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,  # nothing here depends on who a proxy says is calling
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=math.ceil(drain_s) + CUT_GRACE_S,
-            )
-        )
-        self._serving: asyncio.Task[None] | None = None
+        self.url = url_of(listener)
+        self.leaving = False
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        self._alarms: set[Alarm] = set()
+        self._looking: Alarm | None = None
+        self._empty = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
-        while not self._server.started and not self._serving.done():
-            await asyncio.wait([self._serving], timeout=STARTED_LOOK_S)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._gateway, self), sock=self._listener, backlog=BACKLOG
+        )
+        self._look()
         return self
 
     async def __aexit__(
@@ -119,25 +140,80 @@ class Served:
 
         Asked again, it does not wait for anything any more.
         """
-        loop = asyncio.get_running_loop()
         if self._gateway.draining:
-            self._server.should_exit = True
-            self._gateway.cut_all()
+            self.hurry(0.0)
             return
         self._gateway.draining = True
-        loop.call_later(self._notice_s, self._take_nothing_new)
+        rest_s = max(0.0, self._drain_s - self._notice_s)
+        if self._notice_s > 0:
+            self._in(self._notice_s, lambda: self.hurry(rest_s))
+        else:
+            self.hurry(rest_s)
 
-    def _take_nothing_new(self) -> None:
-        self._server.should_exit = True
-        # A little earlier than the server itself would cut: a caller shall hear of it.
-        cut_in_s = max(0.0, self._drain_s - self._notice_s)
-        asyncio.get_running_loop().call_later(cut_in_s, self._gateway.cut_all)
+    def hurry(self, within_s: float) -> None:
+        """Take nothing new from now on, and cut what is on its way after so many seconds."""
+        self._gateway.draining = True
+        self._take_nothing_new()
+        if within_s > 0:
+            self._in(within_s, self._cut)
+        else:
+            self._cut()
 
     async def gone(self) -> None:
         """Wait until all has ended."""
-        assert self._serving is not None, "entered before it is left"
-        await self._serving
-        self._listener.close()
+        await self._empty.wait()
+        for alarm in self._alarms:
+            alarm.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+
+    # Asked by the connections.
+
+    def now(self) -> float:
+        """Return the monotonic time in seconds."""
+        return self._clock.monotonic()
+
+    def came(self, connection: Connection) -> None:
+        """Note a new connection."""
+        self._connections.add(connection)
+
+    def went(self, connection: Connection) -> None:
+        """Note that a connection is gone."""
+        self._connections.discard(connection)
+        if self.leaving and not self._connections:
+            self._empty.set()
+
+    # The way down.
+
+    def _take_nothing_new(self) -> None:
+        if self.leaving:
+            return
+        self.leaving = True
+        assert self._server is not None, "entered before it is left"
+        self._server.close()
+        for connection in list(self._connections):
+            if not connection.busy:
+                connection.close()
+        if not self._connections:
+            self._empty.set()
+
+    def _cut(self) -> None:
+        self._gateway.cut_all()
+        self._in(CUT_GRACE_S, self._abort_all)
+
+    def _abort_all(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _look(self) -> None:
+        """Look at every connection once a second, so that none of them needs a timer."""
+        now = self._clock.monotonic()
+        for connection in list(self._connections):
+            connection.look(now)
+        self._looking = self._clock.call_at(now + LOOK_EVERY_S, self._look)
+
+    def _in(self, seconds: float, step: Callable[[], None]) -> None:
+        self._alarms.add(self._clock.call_at(self._clock.monotonic() + seconds, step))
 
 
 async def serve(

@@ -103,15 +103,40 @@ def request_bytes(request: Request, *, proxied: bool = False, authorization: str
         ValueError: Something in it would break out of its place in the head. Values are never
             repeated in the message: one of them is the key.
     """
-    method, path, body = request.method, request.path, request.body
+    head = _head_bytes(
+        request.method,
+        request.path,
+        request.origin,
+        request.headers,
+        proxied=proxied,
+        authorization=authorization,
+    )
+    body = request.body
+    if body or request.method not in _BODILESS:
+        return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+    return head + b"\r\n"
+
+
+# A provider's requests differ in their bodies only.
+@lru_cache(maxsize=256)
+def _head_bytes(  # noqa: PLR0917 - a cache compares positions faster than names
+    method: str,
+    path: str,
+    origin: Origin,
+    headers: tuple[tuple[str, str], ...],
+    *,
+    proxied: bool,
+    authorization: str,
+) -> bytes:
+    """Write the head of a request up to its length."""
     if " " in path or not path.startswith("/") or not path.isascii():
         raise ValueError("a path begins with a slash and is percent-encoded")
-    host = request.origin.host_header
+    host = origin.host_header
     target = f"http://{host}{path}" if proxied else path
     _checked_name(method)
     lines = [f"{method} {target} HTTP/1.1\r\n", f"Host: {host}\r\n"]
     codings = _CODINGS
-    for name, value in request.headers:
+    for name, value in headers:
         if _checked_name(name) == "accept-encoding":
             codings = ""
         lines.append(f"{name}: {value}\r\n")
@@ -119,15 +144,12 @@ def request_bytes(request: Request, *, proxied: bool = False, authorization: str
         lines.append(codings)
     if authorization:
         lines.append(f"Proxy-Authorization: {authorization}\r\n")
-    if body or method not in _BODILESS:
-        lines.append(f"Content-Length: {len(body)}\r\n")
-    lines.append("\r\n")
     head = "".join(lines)
     # Counting line ends finds one that was smuggled in anywhere, at the price of three quick scans.
     if head.count("\r") != len(lines) or head.count("\n") != len(lines) or "\0" in head:
         raise ValueError("a path or header has a line break or a NUL in it")
     try:
-        return head.encode("latin-1") + body
+        return head.encode("latin-1")
     except UnicodeEncodeError:
         raise ValueError("a header has a character outside of Latin-1 in it") from None
 

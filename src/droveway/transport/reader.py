@@ -12,6 +12,7 @@ after that one refusal they are gathered to the end of the head, unfolded and re
 """
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from httptools import HttpParserCallbackError, HttpParserError, HttpResponseParser
@@ -26,8 +27,9 @@ HEAD_BYTES_MAX: Final = 65_536
 BODY_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _FRAMING: Final = frozenset(
-    (b"content-length", b"transfer-encoding", b"content-encoding", b"keep-alive")
+    ("content-length", "transfer-encoding", "content-encoding", "keep-alive")
 )
+_BLANK: Final = frozenset((" ", "\t"))
 _BODILESS: Final = frozenset((204, 304))
 _VERSIONS: Final = frozenset(("1.1", "1.0"))
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -180,10 +182,12 @@ class ResponseReader:
             raise self._beyond("head")
         if self._head is not None:
             return
-        key = name.lower()
-        text = value.decode("latin-1").rstrip(" \t")
+        key = _lower(name)
+        text = value.decode("latin-1")
+        if text[-1:] in _BLANK:
+            text = text.rstrip(" \t")
         headers = self._headers
-        headers.append((key.decode("latin-1"), text))
+        headers.append((key, text))
         if key in _FRAMING:
             self._note(key, text)
         if len(headers) > HEADERS_MAX:
@@ -242,13 +246,13 @@ class ResponseReader:
         self._coding = self._transfer = ""
         self._length: str | None = None
 
-    def _note(self, key: bytes, text: str) -> None:
-        if key == b"content-length":
+    def _note(self, key: str, text: str) -> None:
+        if key == "content-length":
             self._length = text
-        elif key == b"keep-alive":
+        elif key == "keep-alive":
             told = _KEEP_ALIVE.search(text)
             self.keep_alive_s = int(told[1]) if told else None
-        elif key == b"content-encoding":
+        elif key == "content-encoding":
             self._coding = ", ".join(filter(None, (self._coding, text.lower())))
         else:
             self._transfer = ", ".join(filter(None, (self._transfer, text.lower())))
@@ -309,3 +313,9 @@ class ResponseReader:
     def _beyond(self, what: str) -> ProtocolError:
         bound = self._body_bytes_max if what == "body" else self._head_bytes_max
         return ProtocolError(f"the {what} of {self._whence}'s response is beyond {bound:,} bytes")
+
+
+@lru_cache(maxsize=256)
+def _lower(name: bytes) -> str:
+    """Return a header's name in lower case; a vendor's names are few and always the same."""
+    return name.lower().decode("latin-1")
