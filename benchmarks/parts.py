@@ -37,6 +37,7 @@ async def main() -> None:
         streaming=True,
         outbox=outbox,
         clock=clock,
+        loop=asyncio.get_running_loop(),
         timeout=Timeout(),
         total_at=clock.monotonic() + 600,
         retry_after_max_s=1,

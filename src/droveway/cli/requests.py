@@ -137,12 +137,14 @@ def _show(row: Written) -> None:
     shown = tables.table("", "", left=("",))
     shown.show_header = False
     for word, value in as_row(row).items():
-        if word in ("usage", "each_attempt", "tags"):
+        if word in ("usage", "each_attempt", "tags", "bodies"):
             continue
         if value is not None:
             shown.add_row(word, str(value))
     for word, value in {**row.tags, **_tokens(row)}.items():
         shown.add_row(word, value)
+    if row.bodies is not None:
+        shown.add_row("bodies", "kept; --json shows them")
     parts: list[object] = [shown]
     if row.each_attempt:
         each = tables.table("attempt", "provider", "model", "outcome", "status", "ms",

@@ -37,7 +37,13 @@ def main() -> int:
 
 async def _serve(start: Start, lifeline: Lifeline) -> None:
     who, folder = f"worker {start.index}", Path(start.metrics_directory)
-    async with built(start.settings, start.source, who=who, metrics_directory=folder) as parts:
+    async with built(
+        start.settings,
+        start.source,
+        generation=start.generation,
+        who=who,
+        metrics_directory=folder,
+    ) as parts:
         await lifeline.serve(parts.gateway, start)
 
 

@@ -5,6 +5,7 @@ do not know survive only if nobody writes them anew. So a body is never decoded 
 top level is walked for the exact span of each value, and edits are put into those spans.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,7 +13,8 @@ import msgspec
 
 from droveway.errors import BadRequestError
 
-_BLANK: Final = b" \t\n\r"
+_OPENING: Final = re.compile(rb"[ \t\n\r]*\{")
+_KEY: Final = re.compile(rb'[ \t\n\r,]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -69,38 +71,17 @@ class Spans:
 
     def _walk(self) -> int:
         """Find the place of each value; return where the last one ends."""
-        body = self._body
-        at = self._skip(0) + 1  # the decoder has seen that an object begins here
-        end = at
-        while body[at := self._skip(at)] != 0x7D:  # }
-            if body[at] == 0x2C:  # ,
-                at = self._skip(at + 1)
-            closing = self._closing_quote(at)
-            key = msgspec.json.decode(body[at:closing], type=str)
-            at = self._skip(self._skip(closing) + 1)
-            value = self.values[key]
-            if key in self._at or body[at : at + len(value)] != value:
+        body, values, places = self._body, self.values, self._at
+        opening = _OPENING.match(body)
+        assert opening is not None, "the decoder has read an object"
+        end = opening.end()
+        # A key, and what stands around it: the decoder has seen that nothing else can.
+        while (found := _KEY.match(body, end)) is not None:
+            at, text = found.end(), found[1]
+            key = msgspec.json.decode(text, type=str) if b"\\" in text else text[1:-1].decode()
+            value = values[key]
+            end = at + len(value)
+            if key in places or not body.startswith(value, at):
                 raise BadRequestError(f"the request body has the key {key!r} twice; send it once")
-            self._at[key] = at
-            at = end = at + len(value)
+            places[key] = at
         return end
-
-    def _skip(self, at: int) -> int:
-        body = self._body
-        while body[at] in _BLANK:
-            at += 1
-        return at
-
-    def _closing_quote(self, at: int) -> int:
-        body = self._body
-        at = body.index(b'"', at + 1)
-        while _escaped(body, at):
-            at = body.index(b'"', at + 1)
-        return at + 1
-
-
-def _escaped(body: bytes, at: int) -> bool:
-    backslashes = 0
-    while body[at - 1 - backslashes] == 0x5C:
-        backslashes += 1
-    return backslashes % 2 == 1

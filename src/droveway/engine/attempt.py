@@ -56,6 +56,7 @@ class Attempt:
         read_whole: Reads an answer that came in one piece.
         outbox: Where they go; None for a whole answer.
         clock: Where time comes from.
+        loop: The engine's event loop.
         timeout: The four clocks.
         total_at: When the whole call is over.
         retry_after_max_s: What a longer Retry-After is cut to.
@@ -77,6 +78,7 @@ class Attempt:
         read_whole: Callable[[bytes], Answer] = read_answer,
         outbox: Outbox | None,
         clock: Clock,
+        loop: asyncio.AbstractEventLoop,
         timeout: Timeout,
         total_at: float,
         retry_after_max_s: float,
@@ -100,7 +102,7 @@ class Attempt:
         self.answer: Answer | None = None
         self.error: DrovewayError | None = None
         self.status: int | None = None
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
         self.began_good = _nothing
         self.sending: asyncio.Task[object] | None = None
         self.call: Call | None = None

@@ -94,13 +94,13 @@ class Dispatch:
         self._pool = pool
         self._clock = clock
         self._line_of = line_of
-        self._numbers = itertools.count(1)
+        self.numbers = itertools.count(1)
         self.budget = RetryBudget()
 
     async def run(self, errand: Errand) -> None:
         """Pursue an errand until it has an answer or an error; never raises either."""
         self.budget.deposit()
-        number = next(self._numbers)
+        number = next(self.numbers)
         candidate: Candidate | None = errand.plan[0]
         while candidate is not None:
             try:
@@ -129,6 +129,8 @@ class Dispatch:
             since = self._clock.monotonic()
             await line.enter(ticket, until=errand.total_at)
             errand.waited_s += self._clock.monotonic() - since
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
         attempt = Attempt(
             provider,
             open_body=open_body,
@@ -137,6 +139,7 @@ class Dispatch:
             read_whole=errand.request.endpoint.read_whole,
             outbox=errand.outbox,
             clock=self._clock,
+            loop=task.get_loop(),
             timeout=errand.terms.timeout,
             total_at=errand.total_at,
             retry_after_max_s=errand.terms.retry.retry_after_max_s,
@@ -145,15 +148,15 @@ class Dispatch:
         errand.attempts.append((candidate, attempt))
         try:
             path, streaming = errand.request.endpoint.path, errand.request.stream
+            attempt.sending = task
             await self._send(attempt, provider.request(path, body, streaming=streaming))
         finally:
             _come_back(attempt, line, ticket, usage=usage_of(errand.request, attempt))
         return attempt
 
     async def _send(self, attempt: Attempt, request: Request) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        attempt.sending = task
+        task = attempt.sending
+        assert task is not None, "set by the one who calls"
         try:
             call = await self._pool.send(request, attempt)
             attempt.sent(call)

@@ -171,6 +171,12 @@ class Engine:
         finally:
             exchange.give_up()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop it belongs to."""
+        assert self._loop is not None, "it is bound before anything is sent"
+        return self._loop
+
     def belongs_here(self) -> bool:
         """Whether it may be used on the running event loop: it was not yet, or only there."""
         return self._loop is None or self._loop is asyncio.get_running_loop()
@@ -238,7 +244,7 @@ class Engine:
             journal=self.journal,
         )
         if not heir.providers:
-            if self.sandbox is None:
+            if not self._parts.sandbox:
                 raise SettingsError(
                     "they name no provider, and the embedded sandbox starts only with the server; "
                     "name one, or restart"
@@ -249,6 +255,8 @@ class Engine:
         heir.dispatch = Dispatch(
             heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of
         )
+        # Who waits in a line drew a number before: those who come later have higher ones.
+        heir.dispatch.numbers = self.dispatch.numbers
         heir.dispatch.budget = self.dispatch.budget
         heir._loop, heir._ready = self._loop, self._ready  # noqa: SLF001
         heir._lines = {  # noqa: SLF001

@@ -77,7 +77,7 @@ class Exchange:
         self._waited_s = 0.0
         self._last: Attempt | None = None
         self._began = engine.clock.monotonic()
-        self.task = asyncio.get_running_loop().create_task(self._run(), name=self.id)
+        self.task = engine.loop.create_task(self._run(), name=self.id)
 
     @property
     def attempts(self) -> Sequence[tuple[Candidate, Attempt]]:
@@ -149,7 +149,7 @@ class Exchange:
         holds: list[tuple[Ledger, Hold]] = []
         alarm = None
         if money_decides:
-            self._enough = asyncio.get_running_loop().create_future()
+            self._enough = self._engine.loop.create_future()
             until = self._began + self._terms.timeout.total_s
             alarm = self._engine.clock.call_at(until, self._no_more_waiting)
         try:

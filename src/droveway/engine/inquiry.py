@@ -203,11 +203,16 @@ class _Turn(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
 
 
+_DECODERS: Final = {
+    kind: msgspec.json.Decoder(kind) for kind in (str, bool, int, dict[str, Any], list[_Turn])
+}
+
+
 def _decoded(spans: Spans, key: str, kind: Any) -> Any:  # noqa: ANN401 - what the kind says
     if key not in spans.values:
         raise BadRequestError(f"the request has no {key!r}; set it")
     try:
-        return msgspec.json.decode(spans.values[key], type=kind)
+        return _DECODERS[kind].decode(spans.values[key])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequestError(f"{key!r} of the request cannot be used: {error}") from error
 

@@ -32,7 +32,8 @@ class StoredJournal(Journal):
     """A journal whose rows outlive the process; it belongs to the event loop that appends.
 
     A row waits in memory for 50 ms at most, or until 256 of them do. Where the store cannot be
-    written, rows wait for it; closing writes them down, or says that it could not.
+    written, rows wait for it, without their bodies; closing writes them down, or says that it
+    could not.
 
     Args:
         store: Where the rows go; whoever made it closes it, after the journal.
@@ -176,13 +177,18 @@ class StoredJournal(Journal):
         if self._failure is None:
             LOG.warning("rows of the journal wait: %s", error)
         self._failure = error
-        self._waiting.extendleft(reversed(batch))
+        self._waiting.extendleft(_without_bodies(row) for row in reversed(batch))
         lost = max(0, len(self._waiting) - WAITING_MAX)
         for _ in range(lost):
             self._waiting.popleft()
         if lost:
             LOG.error("%d rows of the journal are lost: too many wait for the store", lost)
         self._wake_in(RETRY_AFTER_S)
+
+
+def _without_bodies(row: Row) -> Row:
+    # For minutes of traffic they would take more memory than there is.
+    return row if row.bodies is None else msgspec.structs.replace(row, bodies=None)
 
 
 def _add(db: Connection, batch: Sequence[Row]) -> None:

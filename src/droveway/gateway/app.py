@@ -80,6 +80,7 @@ class Gateway:
         try:
             route = _route(visit)
             route.guard(self, visit)
+            visit.handler = route.handler
         except DrovewayError:
             raise
         except Exception as error:  # the gateway is a door: it records
@@ -130,7 +131,7 @@ class Gateway:
         coding = visit.header(b"content-encoding")
         if coding is not None:
             visit.body = unpacked(visit.body, coding, bytes_max=self.body_bytes_max)
-        _route(visit).handler(self, visit)
+        visit.handler(self, visit)
 
 
 def _route(visit: Visit) -> Route:

@@ -73,6 +73,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
         index: Which of the workers it is, from 0.
         settings: What was set, command line included; secrets are named in it, not written.
         source: Where that came from.
+        generation: Of the settings; a reload may have come since.
         host: The address that was taken.
         port: The port that was taken.
         listener: The descriptor of a listening socket that it inherits; None where it opens one.
@@ -82,6 +83,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     settings: Settings
     source: Source
+    generation: int
     host: str
     port: int
     listener: int | None

@@ -2,7 +2,9 @@
 
 Whoever is asked to reload reads the settings and puts them in place itself; only then it moves a
 mark in the store. Every other process that serves the store looks at the mark once a second, and
-reads its own settings anew. Settings that cannot be used change nothing anywhere.
+reads its own settings anew. Settings that cannot be used change nothing anywhere. What only a
+restart can change stays as it was, in every process: a worker that is started again must not open
+another store than its neighbours.
 """
 
 import logging
@@ -51,6 +53,10 @@ class Reloading:
         started_with: The settings in force until now.
         read: Reads the settings anew.
         put_in_place: Puts settings in force, or raises a SettingsError and changes nothing.
+        generation: Of `started_with`, where somebody else has read them; the present one otherwise.
+
+    Attributes:
+        generation: Of the settings that are in force here.
     """
 
     def __init__(
@@ -60,12 +66,13 @@ class Reloading:
         started_with: Settings,
         read: Callable[[], Settings],
         put_in_place: Callable[[Settings], None],
+        generation: int | None = None,
     ) -> None:
         self._store = store
         self._started_with = started_with
         self._read = read
         self._put_in_place = put_in_place
-        self._seen = self._generation()
+        self.generation = self._told() if generation is None else generation
 
     async def reload(self) -> Reloaded:
         """Read the settings and put them in force, here at once and elsewhere within a second.
@@ -75,10 +82,13 @@ class Reloading:
             StoreUnavailableError: They are in force here, and the others cannot be told.
         """
         settings = self._read()
-        self._put_in_place(settings)
-        self._seen = await self._store.write(_next_generation)
+        self._use(settings)
+        told = await self._store.write(_next_generation)
+        # Somebody who reloaded in between may have read a younger file: `follow` reads it too.
+        if told == self.generation + 1:
+            self.generation = told
         return Reloaded(
-            generation=self._seen,
+            generation=told,
             restart_needed=tuple(
                 key for key in FIXED if _value(settings, key) != _value(self._started_with, key)
             ),
@@ -92,8 +102,11 @@ class Reloading:
         """
         try:
             reloaded = await self.reload()
-        except (SettingsError, StoreUnavailableError) as error:
+        except SettingsError as error:
             LOG.error("the new settings cannot be used, and the old ones stay: %s", error)  # noqa: TRY400 - one line says it
+            return
+        except StoreUnavailableError as error:
+            LOG.error("the new settings are in force in this process alone: %s", error)  # noqa: TRY400 - as above
             return
         waits = ", ".join(reloaded.restart_needed)
         tell(
@@ -106,16 +119,24 @@ class Reloading:
         while True:
             await clock.sleep(LOOK_EVERY_S)
             try:
-                told = self._generation()
-                if told != self._seen:
-                    self._seen = told
-                    self._put_in_place(self._read())
+                told = self._told()
+                if told != self.generation:
+                    self.generation = told
+                    self._use(self._read())
             except SettingsError as error:
                 LOG.error("the new settings cannot be used, and the old ones stay: %s", error)  # noqa: TRY400 - as above
             except StoreUnavailableError as error:
                 LOG.warning("whether there are new settings cannot be seen: %s", error)
 
-    def _generation(self) -> int:
+    def _use(self, settings: Settings) -> None:
+        for key in FIXED:
+            section, _, name = key.partition(".")
+            kept = {name: _value(self._started_with, key)}
+            changed = msgspec.structs.replace(getattr(settings, section), **kept)
+            settings = msgspec.structs.replace(settings, **{section: changed})
+        self._put_in_place(settings)
+
+    def _told(self) -> int:
         ((number,),) = self._store.read(statements.GENERATION)
         return int(number)
 

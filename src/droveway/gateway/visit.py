@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
+    from droveway.gateway.app import Gateway
     from droveway.gateway.caller import KnownKey
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -49,6 +50,7 @@ class Visit:
         body: The whole body, unpacked where it was packed.
         http_1_0: Whether the caller speaks HTTP/1.0, which knows no chunks.
         key: Whose request it is, once that is known.
+        handler: Who answers, once that is known.
         gone: Whether the caller hung up before the answer was whole.
         on_gone: Called when that happens.
         on_room: Called when the caller reads again after `blocked`.
@@ -60,6 +62,7 @@ class Visit:
         "_wire",
         "body",
         "gone",
+        "handler",
         "head_sent",
         "headers",
         "http_1_0",
@@ -81,6 +84,7 @@ class Visit:
         self.body = b""
         self.http_1_0 = False
         self.key: KnownKey | None = None
+        self.handler: Callable[[Gateway, Visit], None] = _unanswered
         self.gone = False
         self.head_sent = False
         self.on_gone: Callable[[], None] = _nothing
@@ -167,6 +171,11 @@ class Visit:
         if not self._wire.stays(self) or (self.http_1_0 and not self._chunked):
             parts.append(b"connection: close\r\n")
         return parts
+
+
+def _unanswered(gateway: "Gateway", visit: Visit) -> None:
+    del gateway
+    raise AssertionError(f"{visit.path} was let in without a handler")
 
 
 def _nothing() -> None:

@@ -34,6 +34,8 @@ from droveway.gateway.server import CUT_GRACE_S, SPREADS, url_of
 from droveway.settings import Settings
 
 LOG: Final = logging.getLogger("droveway.gateway")
+# What a store that has seen no reload yet says.
+FIRST_GENERATION: Final = 1
 # What a worker needs after the drain: to cut, to be cut by its server, to write its rows down.
 KILL_GRACE_S: Final = 2.0 * CUT_GRACE_S + 5.0
 
@@ -78,6 +80,7 @@ class Workers:
         port: From `reserve`; closed when it goes down.
         metrics_directory: A folder that lives as long as the server, where workers put what they
             have counted.
+        generation: Returns which generation of the settings `settings` is.
         clock: Where waiting comes from.
         on_ended: Told the process id of each worker that has ended.
 
@@ -94,6 +97,7 @@ class Workers:
         *,
         port: socket.socket,
         metrics_directory: str,
+        generation: Callable[[], int] = lambda: FIRST_GENERATION,
         clock: Clock | None = None,
         on_ended: Callable[[int], None] | None = None,
     ) -> None:
@@ -104,6 +108,7 @@ class Workers:
         self._port = port
         self._address: tuple[str, int] = port.getsockname()[:2]
         self._metrics_directory = metrics_directory
+        self._generation = generation
         self._clock: Clock = clock or SystemClock()
         self._on_ended = on_ended
         self._count = settings.server.workers
@@ -256,6 +261,7 @@ class Workers:
             index=index,
             settings=self.settings,
             source=self._source,
+            generation=self._generation(),
             host=host,
             port=port,
             listener=descriptor,

@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from droveway.errors import NotFoundError, SettingsError
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One provider and the name by which it knows the model."""
 
     provider: str
