@@ -30,6 +30,7 @@ HI: list[Any] = [{"role": "user", "content": "Say hi."}]
 
 class FakeKey(msgspec.Struct, frozen=True, kw_only=True):
     id: str = "key_1"
+    account: str | None = None
     tags: dict[str, str] = msgspec.field(default_factory=lambda: {"team": "blue"})
     models: tuple[str, ...] | None = None
     rpm: int | None = None

@@ -9,6 +9,7 @@ from droveway.chat import Answer, ChatRequest, Message
 from droveway.engine.engine import Engine
 from droveway.engine.exchange import Exchange
 from droveway.engine.outbox import StreamEvent
+from droveway.engine.records import Row
 from droveway.engine.settling import Bill, Bound, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
 from droveway.resilience.retry import RetryPolicy
@@ -97,7 +98,13 @@ class BookkeepingLedger(Ledger):
     def money_decides(self) -> bool:
         return False
 
-    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
+    @property
+    def keeps_rows(self) -> bool:
+        return False
+
+    async def hold(
+        self, bound: Bound | None, *, request_id: str, enough: Enough | None = None
+    ) -> Hold:
         self.steps.append("hold asked")
         await asyncio.sleep(0)
         await self.may_hold.wait()
@@ -105,14 +112,14 @@ class BookkeepingLedger(Ledger):
         self.steps.append("held")
         return Hold()
 
-    async def settle(self, hold: Hold, bill: Bill) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
         self.steps.append("settle asked")
         await asyncio.sleep(0)
         await self.may_settle.wait()
         self.open -= 1
         self.steps.append("settled")
 
-    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+    async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         await asyncio.sleep(0)
         self.open -= 1
         self.steps.append("released")

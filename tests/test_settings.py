@@ -57,6 +57,7 @@ def test_the_defaults_are_these() -> None:
             "log": "text",
         },
         "storage": {"url": "sqlite:droveway.db"},
+        "billing": {"enabled": False},
         "journal": {"bodies": False, "keep_days": 90},
         "streams": {
             "connect_s": 10.0,

@@ -13,6 +13,8 @@ DrovewayError
 │   ├── MethodNotAllowedError        405 method_not_allowed
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
+│   ├── BalanceTooLowError           402 insufficient_balance
+│   ├── FrozenAccountError           403 account_frozen
 │   ├── DeadlineExceededError        429 deadline_exceeded
 │   ├── UnknownRoleError             400 invalid_request
 │   ├── ToolError                    400 tool_failed
@@ -45,6 +47,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from droveway.chat import Answer
+    from droveway.money import Money
 
 Phase = Literal["connect", "first_token", "idle", "total"]
 
@@ -129,6 +132,37 @@ class LimitExceededError(CallerError):
 
     status = 402
     code = "budget_exhausted"
+
+
+class BalanceTooLowError(CallerError):
+    """The account's prepaid balance does not cover what this request may cost.
+
+    Attributes:
+        available: What is left, where it is known.
+        needed: What the request may cost, where it is known.
+    """
+
+    status = 402
+    code = "insufficient_balance"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: int = 0,
+        available: "Money | None" = None,
+        needed: "Money | None" = None,
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.available = available
+        self.needed = needed
+
+
+class FrozenAccountError(CallerError):
+    """Nothing is served for this account until its operator opens it again."""
+
+    status = 403
+    code = "account_frozen"
 
 
 class DeadlineExceededError(CallerError):

@@ -191,6 +191,16 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"url must be sqlite:FILE, not {self.url!r}")
 
 
+class BillingSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """`[billing]`: whether requests are paid from prepaid accounts.
+
+    Attributes:
+        enabled: Whether a key without money is refused.
+    """
+
+    enabled: bool = False
+
+
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`[journal]`: what is written down about each request.
 
@@ -211,6 +221,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be set."""
 
     storage: StorageSettings = StorageSettings()
+    billing: BillingSettings = BillingSettings()
     journal: JournalSettings = JournalSettings()
     server: ServerSettings = ServerSettings()
     streams: StreamsSettings = StreamsSettings()

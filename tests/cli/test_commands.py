@@ -20,11 +20,19 @@ from droveway.errors import RateLimitError, SettingsError
 Call = Callable[..., Result]
 Spawn = Callable[..., CompletedProcess[str]]
 
-MEMBERS = ("list", "show", "compare", "savings")
-PATHS = [(name,) for name in COMMANDS] + [("prices", member) for member in MEMBERS]
+MEMBERS = {
+    "prices": ("list", "show", "compare", "savings"),
+    "accounts": ("add", "list", "show", "freeze", "thaw", "topup", "statement"),
+    "ledger": ("verify",),
+}
+PATHS = [(name,) for name in COMMANDS] + [
+    (name, member) for name, members in MEMBERS.items() for member in members
+]
 HINT = "run it again with DROVEWAY_DEBUG=1 for the trace"
 BUILT = {
     "keys",
+    "accounts",
+    "ledger",
     "demo",
     "sandbox",
     "ask",

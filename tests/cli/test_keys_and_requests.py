@@ -103,6 +103,7 @@ def test_a_key_is_made_with_what_was_asked_for(droveway: Call) -> None:
         "tpm": 6_000,
         "concurrency": 7,
         "tags": {"team": "x", "agent": "a=b"},
+        "account": None,
         "created_at": "",
         "revoked_at": None,
     }

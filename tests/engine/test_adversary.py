@@ -10,6 +10,7 @@ from droveway import AsyncAgent, Limits
 from droveway.chat import Message, TextDelta
 from droveway.clock import StillClock
 from droveway.engine.engine import Engine
+from droveway.engine.records import Row
 from droveway.engine.settling import Allowance, Bill, Hold
 from droveway.engine.watch import Watch
 from droveway.errors import (
@@ -72,7 +73,7 @@ def test_a_listener_that_raises_changes_nothing(
 
 def test_a_ledger_that_fails_to_settle_does_not_keep_the_others_open() -> None:
     class Broken(BookkeepingLedger):
-        async def settle(self, hold: Hold, bill: Bill) -> None:
+        async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
             raise RuntimeError("no ink")
 
     async def check() -> None:

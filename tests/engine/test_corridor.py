@@ -150,7 +150,7 @@ def test_a_caller_that_leaves_while_money_is_moved_does_not_stop_it(step: str) -
 
 def test_a_ledger_that_refuses_gets_the_earlier_holds_released() -> None:
     class Refusing(BookkeepingLedger):
-        async def hold(self, bound: object, *, enough: object = None) -> object:  # type: ignore[override]
+        async def hold(self, bound: object, **told: object) -> object:  # type: ignore[override]
             raise LimitExceededError("no room")
 
     async def check() -> None:
@@ -247,7 +247,7 @@ def test_a_failure_of_our_own_is_recorded_and_told_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(BookkeepingLedger):
-        async def hold(self, bound: object, *, enough: object = None) -> object:  # type: ignore[override]
+        async def hold(self, bound: object, **told: object) -> object:  # type: ignore[override]
             raise RuntimeError("the ledger is on fire")
 
     async def check() -> Exchange:

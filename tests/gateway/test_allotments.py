@@ -24,6 +24,7 @@ SECONDS = 60
 @dataclass(frozen=True)
 class FakeKey:
     id: str = "key_a"
+    account: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     models: tuple[str, ...] | None = None
     rpm: int | None = None

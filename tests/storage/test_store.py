@@ -345,7 +345,12 @@ def test_several_processes_make_one_store_at_once(tmp_path: Path) -> None:
     ended = [each.communicate(timeout=SECONDS)[1] for each in started]
     assert [each.returncode for each in started] == [0] * 6, ended
     with Store(path) as store:
-        assert store.read("SELECT number FROM migration ORDER BY number") == [(1,), (2,), (3,)]
+        assert store.read("SELECT number FROM migration ORDER BY number") == [
+            (1,),
+            (2,),
+            (3,),
+            (4,),
+        ]
 
 
 def test_a_store_that_another_process_holds_is_said_to_be_locked(store: Store) -> None:

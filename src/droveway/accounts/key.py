@@ -29,6 +29,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         tpm: Tokens in any minute at most.
         concurrency: Requests in flight at most.
         tags: Free words for the journal: team, agent, role.
+        account: The id of the account that pays for what is asked with it; None for nobody's.
         created_at: When it was made, UTC.
         revoked_at: When it was taken back, UTC; None while it is in use.
     """
@@ -42,6 +43,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     tpm: int | None = None
     concurrency: int | None = None
     tags: Mapping[str, str] = {}
+    account: str | None = None
     created_at: datetime
     revoked_at: datetime | None = None
 
@@ -90,6 +92,7 @@ class KeyRow(NamedTuple):
     tags: str
     created_at_us: int
     revoked_at_us: int | None
+    account_id: str | None
 
 
 def terms_of(given: Mapping[str, Any]) -> KeyTerms:
@@ -137,6 +140,7 @@ def row_of(key: Key) -> KeyRow:
         tags=msgspec.json.encode(key.tags).decode(),
         created_at_us=micros(key.created_at),
         revoked_at_us=None if key.revoked_at is None else micros(key.revoked_at),
+        account_id=key.account,
     )
 
 
@@ -153,6 +157,7 @@ def key_of(row: tuple[Any, ...]) -> Key:
         tpm=kept.tpm,
         concurrency=kept.concurrency,
         tags=msgspec.json.decode(kept.tags),
+        account=kept.account_id,
         created_at=EPOCH + _MICROSECOND * kept.created_at_us,
         revoked_at=_moment(kept.revoked_at_us),
     )

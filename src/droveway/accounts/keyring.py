@@ -54,11 +54,18 @@ class KeyRing:
             raise InvalidKeyError(f"the API key {key.name!r} is {ended}; ask for a new one")
         return key
 
-    async def add(self, name: str, **terms: Any) -> tuple[Key, str]:  # noqa: ANN401 - read by `terms_of`
+    async def add(
+        self,
+        name: str,
+        *,
+        account: str | None = None,
+        **terms: Any,  # noqa: ANN401 - read by `terms_of`
+    ) -> tuple[Key, str]:
         """Make a key.
 
         Args:
             name: People's name for it.
+            account: The id of the account that pays; whoever gives it has looked it up.
             terms: Any of models, expires_at, rpm, tpm, concurrency, tags.
 
         Returns:
@@ -81,6 +88,7 @@ class KeyRing:
             tpm=given.tpm,
             concurrency=given.concurrency,
             tags=given.tags,
+            account=account,
             created_at=now,
         )
         row = (*row_of(key), secret.digest_of(plain))

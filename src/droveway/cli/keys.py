@@ -1,9 +1,9 @@
 """This file knows `droveway keys`: they are made here, shown once, and taken back."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -17,8 +17,9 @@ from droveway.cli.lines import remark
 from droveway.cli.running import run_async
 from droveway.cli.stores import open_store
 from droveway.clock import SystemClock
+from droveway.ledger import Book
+from droveway.storage import Store
 
-T = TypeVar("T")
 COUNT = click.IntRange(min=1)
 
 
@@ -63,7 +64,7 @@ class Tag(click.ParamType[tuple[str, str]]):
 @make_command(
     "add",
     "droveway keys add alice",
-    "droveway keys add search --models deepseek-flash,fast --rpm 600 --tag team=search --json",
+    "droveway keys add search --account acme --models deepseek-flash,fast --rpm 600 --json",
 )
 @click.argument("name", metavar="NAME")
 @click.option("--models", type=Words(), metavar="A,B", help="Only these may be asked for.")
@@ -74,12 +75,22 @@ class Tag(click.ParamType[tuple[str, str]]):
 @click.option("--concurrency", type=COUNT, metavar="N", help="Requests in flight at most.")
 @click.option("--tag", "tags", type=Tag(), metavar="K=V", multiple=True,
               help="A word for the journal, such as team=search; as often as needed.")  # fmt: skip
+@click.option("--account", metavar="ACCOUNT", help="Who pays: the name or id of an account.")
 @options.config
 @options.as_json
-def add_key(name: str, *, config: Path | None, as_json: bool, **given: Any) -> None:  # noqa: ANN401 - the options above
+def add_key(
+    name: str,
+    *,
+    account: str | None,
+    config: Path | None,
+    as_json: bool,
+    **given: Any,  # noqa: ANN401 - the options above
+) -> None:
     """Make a key and print it once; nobody can show it again."""
     given["tags"] = dict(given["tags"])
-    key, plain = _work(config, lambda ring: ring.add(name, **given), create=True)
+    with open_store(config, create=True) as store:
+        payer = None if account is None else Book(store).show(account).id
+        key, plain = run_async(KeyRing(store).add(name, account=payer, **given))
     _print_secret(key, plain, as_json=as_json)
 
 
@@ -89,16 +100,21 @@ def add_key(name: str, *, config: Path | None, as_json: bool, **given: Any) -> N
 def list_keys(*, config: Path | None, as_json: bool) -> None:
     """List every key, without its secret; revoked ones too."""
     with open_store(config) as store:
-        keys = KeyRing(store).list()
+        keys, names = KeyRing(store).list(), _payers(store)
     if as_json:
         _print_json(keys)
         return
-    shown = tables.table("name", "key", "id", "", "made", "models",
-                         left=("key", "id", "", "made", "models"))  # fmt: skip
+    shown = tables.table("name", "key", "id", "", "made", "account", "models",
+                         left=("key", "id", "", "made", "account", "models"))  # fmt: skip
     for key in keys:
-        models = "any" if key.models is None else ", ".join(key.models)
         shown.add_row(
-            key.name, f"{key.shown}…", key.id, _state(key), f"{key.created_at:%Y-%m-%d}", models
+            key.name,
+            f"{key.shown}…",
+            key.id,
+            _state(key),
+            f"{key.created_at:%Y-%m-%d}",
+            names.get(key.account, key.account) or "-",
+            "any" if key.models is None else ", ".join(key.models),
         )
     tables.show(shown)
 
@@ -110,8 +126,8 @@ def list_keys(*, config: Path | None, as_json: bool) -> None:
 def show_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Show one key by its name or id, without its secret."""
     with open_store(config) as store:
-        key = KeyRing(store).show(name)
-    _print_key(key, as_json=as_json)
+        key, names = KeyRing(store).show(name), _payers(store)
+    _print_key(key, names, as_json=as_json)
 
 
 @make_command("revoke", "droveway keys revoke alice", "droveway keys revoke alice --json")
@@ -120,7 +136,9 @@ def show_key(name: str, *, config: Path | None, as_json: bool) -> None:
 @options.as_json
 def revoke_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Take a key back: the next request with it is refused."""
-    _print_key(_work(config, lambda ring: ring.revoke(name)), as_json=as_json)
+    with open_store(config) as store:
+        key, names = run_async(KeyRing(store).revoke(name)), _payers(store)
+    _print_key(key, names, as_json=as_json)
 
 
 @make_command("rotate", "droveway keys rotate alice", "droveway keys rotate alice --json")
@@ -129,18 +147,13 @@ def revoke_key(name: str, *, config: Path | None, as_json: bool) -> None:
 @options.as_json
 def rotate_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Give a key a new secret and print it once; the old one stops at once."""
-    key, plain = _work(config, lambda ring: ring.rotate(name))
+    with open_store(config) as store:
+        key, plain = run_async(KeyRing(store).rotate(name))
     _print_secret(key, plain, as_json=as_json)
 
 
-def _work(
-    config: Path | None,
-    work: Callable[[KeyRing], Coroutine[Any, Any, T]],
-    *,
-    create: bool = False,
-) -> T:
-    with open_store(config, create=create) as store:
-        return run_async(work(KeyRing(store)))
+def _payers(store: Store) -> dict[str | None, str]:
+    return {account.id: account.name for account in Book(store).list()}
 
 
 def _state(key: Key) -> Text:
@@ -159,13 +172,13 @@ def _print_secret(key: Key, plain: str, *, as_json: bool) -> None:
     remark(f"This is the key of {key.name!r}; keep it now, nobody can show it again.")
 
 
-def _print_key(key: Key, *, as_json: bool) -> None:
+def _print_key(key: Key, names: Mapping[str | None, str], *, as_json: bool) -> None:
     if as_json:
         _print_json(key)
         return
     shown = tables.table("", "", left=("",))
     shown.show_header = False
-    for word, value in _words(key).items():
+    for word, value in {**_words(key), "account": names.get(key.account, key.account)}.items():
         if value is not None:
             shown.add_row(word, value)
     tables.show(shown)

@@ -34,6 +34,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "run": ("run", "Work off a file of tasks with the 17 roles."),
         "serve": ("serve", "Run the gateway: one OpenAI-compatible door."),
         "keys": ("keys", "Make, list, take back and renew the keys of the gateway."),
+        "accounts": ("accounts", "Open prepaid accounts, and book money that came in."),
+        "ledger": ("ledger", "Check the books of the prepaid accounts."),
         "requests": ("requests", "Look up what the gateway has served."),
         "prices": ("prices", "Look prices up, and compare what models cost."),
         "sandbox": ("sandbox", "Run a provider that is not there."),

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,10 @@ from droveway.cli import options
 from droveway.cli.help_page import command as make_command
 from droveway.cli.providers import SETTINGS_FILE
 from droveway.cli.running import run_async
-from droveway.clock import SystemClock
+from droveway.clock import Clock, SystemClock
 from droveway.engine.engine import Engine
 from droveway.engine.journal_store import StoredJournal
+from droveway.engine.till import Tills
 from droveway.gateway.app import Gateway
 from droveway.gateway.caller import Allotments
 from droveway.gateway.lifeline import Source
@@ -29,6 +30,7 @@ from droveway.gateway.metrics import mark_dead
 from droveway.gateway.reloading import Reloading
 from droveway.gateway.server import listen, reserve, serve
 from droveway.gateway.workers import Workers
+from droveway.ledger import Epoch
 from droveway.settings import Secret, Settings, load_settings, resolve_secret
 from droveway.storage import Store
 from droveway.telemetry import configure
@@ -114,30 +116,21 @@ async def built(
         journal = StoredJournal(store)
         async with Engine(settings, journal=journal) as engine:
             allotments = Allotments(engine.clock, store=store.path)
+            epoch = await _epoch(settings, store, engine.clock)
             gateway = Gateway(
                 engine,
                 find_key=ring.find,
                 body_bytes_max=settings.server.body_bytes_max,
                 allotments=allotments,
+                tills=None if epoch is None else Tills(store, epoch, clock=engine.clock),
                 metrics_directory=metrics_directory,
             )
-
             token = _admin_token(settings)
-            # For good: what began with an old key may still fail after it was replaced.
-            hidden = _keys(engine) | ({token.reveal()} if token else set())
-
-            def put_in_place(new: Settings) -> None:
-                heir = gateway.engine.successor(new)
-                hidden.update(_keys(heir))
-                configure(new.server.log, secrets=hidden, who=who)
-                gateway.engine, gateway.body_bytes_max = heir, new.server.body_bytes_max
-
-            configure(settings.server.log, secrets=hidden, who=who)
             reloading = Reloading(
                 store,
                 started_with=settings,
                 read=source.read,
-                put_in_place=put_in_place,
+                put_in_place=_putting_in_place(gateway, token, who=who),
                 generation=generation,
             )
             if token is not None:
@@ -154,8 +147,15 @@ async def built(
             finally:
                 allotments.close()
         await journal.aclose()
+        if epoch is not None:
+            await epoch.end(at=engine.clock.now())
     finally:
         await store.aclose()
+
+
+async def _epoch(settings: Settings, store: Store, clock: Clock) -> Epoch | None:
+    """Begin the time in which this process may hold money; None where billing is off."""
+    return await Epoch.begin(store, at=clock.now()) if settings.billing.enabled else None
 
 
 def _spare_the_collector() -> None:
@@ -166,6 +166,23 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+
+def _putting_in_place(
+    gateway: Gateway, token: Secret | None, *, who: str
+) -> Callable[[Settings], None]:
+    """Return what puts settings in force in this process; it logs by the present ones already."""
+    # For good: what began with an old key may still fail after it was replaced.
+    hidden = _keys(gateway.engine) | ({token.reveal()} if token else set())
+
+    def put_in_place(new: Settings) -> None:
+        heir = gateway.engine.successor(new)
+        hidden.update(_keys(heir))
+        configure(new.server.log, secrets=hidden, who=who)
+        gateway.engine, gateway.body_bytes_max = heir, new.server.body_bytes_max
+
+    configure(gateway.engine.settings.server.log, secrets=hidden, who=who)
+    return put_in_place
 
 
 def _open_admin(
@@ -246,13 +263,13 @@ async def _serve_by_workers(settings: Settings, source: Source) -> signal.Signal
             ) as workers:
                 ready = await workers.ready()
                 engine = Engine(settings)
-                if ready:
-                    _announce(workers.url, await _first_key(KeyRing(store)))
                 async with _beside(
                     StoredJournal(store).maintain(keep_days=settings.journal.keep_days),
                     reloading.follow(SystemClock()),
                 ):
                     with _at_hangup(reloading):
+                        if ready:
+                            _announce(workers.url, await _first_key(KeyRing(store)))
                         return await workers.gone()
     finally:
         await store.aclose()

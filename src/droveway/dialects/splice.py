@@ -15,6 +15,7 @@ from droveway.errors import BadRequestError
 
 _OPENING: Final = re.compile(rb"[ \t\n\r]*\{")
 _KEY: Final = re.compile(rb'[ \t\n\r,]*("(?:[^"\\]|\\.)*+")[ \t\n\r]*:[ \t\n\r]*', re.DOTALL)
+_CLOSING: Final = re.compile(rb"[ \t\n\r]*\}")
 _TOP: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -82,6 +83,13 @@ class Spans:
             value = values[key]
             end = at + len(value)
             if key in places or not body.startswith(value, at):
-                raise BadRequestError(f"the request body has the key {key!r} twice; send it once")
+                raise _twice(key)
             places[key] = at
+        if _CLOSING.match(body, end) is None:
+            # Of `{"n": 12, "n": 1}` the last value is how the first one begins.
+            raise _twice(key)
         return end
+
+
+def _twice(key: str) -> BadRequestError:
+    return BadRequestError(f"the request body has the key {key[:100]!r} twice; send it once")

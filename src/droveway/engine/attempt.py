@@ -66,6 +66,7 @@ class Attempt:
         raw: The bytes of a whole answer, on the through lane.
         delivered: Whether any data event came; nothing may be repeated after that.
         began_good: Called once when the vendor begins a good answer.
+        wrote: Told of output tokens as they come, where somebody's money is watched.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Attempt:
         self.status: int | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
         self.began_good = _nothing
+        self.wrote: Callable[[int], None] | None = None
         self.sending: asyncio.Task[object] | None = None
         self.call: Call | None = None
         self._body: Body | None = None

@@ -9,6 +9,7 @@ from droveway.chat import Answer, TextDelta
 from droveway.dialects.ending import MALFORMED_LINES_MAX, Signal, end_of
 from droveway.dialects.openai_chat import ChunkReader, InBandError
 from droveway.engine.attempt import Attempt, Body
+from droveway.engine.metering import tokens_of
 from droveway.engine.outbox import RawEvent
 from droveway.errors import (
     APIConnectionError,
@@ -99,6 +100,8 @@ class StreamBody:
             return
         attempt.delivered = True
         outbox, size = attempt.outbox, len(data)
+        if attempt.wrote is not None:
+            attempt.wrote(sum(tokens_of(event) for event in events))
         for event in events:
             attempt.meter.take(event)
             if outbox is not None and not attempt.through:

@@ -55,6 +55,7 @@ class Errand:
         failures: Attempts that failed, refusals not among them.
         first_token_timeouts: How many of them were silent.
         waited_s: Seconds in line and between attempts.
+        wrote: Told of output tokens as they come, where somebody's money is watched.
     """
 
     request: Inquiry
@@ -70,6 +71,7 @@ class Errand:
     failures: int = 0
     first_token_timeouts: int = 0
     waited_s: float = 0.0
+    wrote: Callable[[int], None] | None = None
 
 
 class Dispatch:
@@ -144,6 +146,7 @@ class Dispatch:
             total_at=errand.total_at,
             retry_after_max_s=errand.terms.retry.retry_after_max_s,
         )
+        attempt.wrote = errand.wrote
         attempt.began_good = lambda: line.answered(ticket)
         errand.attempts.append((candidate, attempt))
         try:

@@ -25,6 +25,7 @@ from droveway.chat import Answer
 from droveway.dialects.ending import Outcome
 from droveway.engine.attempt import Attempt
 from droveway.engine.dispatch import Errand
+from droveway.engine.growing import Growing
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
 from droveway.engine.pricing import attempt_entry, bound_of, own_cost_of
@@ -53,6 +54,7 @@ class Exchange:
         raw: The bytes of a whole answer, on the through lane.
         error: Why there is none.
         row: The journal's row, once all is settled.
+        output_cap: The cap of output tokens that we set, where the caller set none.
         on_row: Told the row when it is written.
     """
 
@@ -64,6 +66,7 @@ class Exchange:
         self.raw: bytes | None = None
         self.error: DrovewayError | None = None
         self.row: Row | None = None
+        self.output_cap: int | None = None
         self.on_row: Callable[[Row], None] | None = None
         self._engine = engine
         self._request = request
@@ -76,6 +79,7 @@ class Exchange:
         self._first_token_at: float | None = None
         self._waited_s = 0.0
         self._last: Attempt | None = None
+        self._kept: Row | None = None
         self._began = engine.clock.monotonic()
         self.task = engine.loop.create_task(self._run(), name=self.id)
 
@@ -116,8 +120,9 @@ class Exchange:
     def _end(self) -> None:
         """Write the row and let the reader go, whatever else fails."""
         try:
-            self.row = self._write_row()
-            for told in (self._engine.journal.append, self.on_row):
+            self.row = self._kept or self._write_row()
+            journal = self._engine.journal
+            for told in (journal.append if self._kept is None else journal.tell, self.on_row):
                 if told is not None:
                     self._engine.guarded(self.id, told, self.row)
         except Exception as error:  # noqa: BLE001 - as above; the reader must not wait for ever
@@ -133,6 +138,10 @@ class Exchange:
         try:
             if not self._gone:
                 await self._dispatch(plan, holds)
+        except DrovewayError as error:
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - the row that is settled with must say it
+            self._fail(self._engine.own_failure(self.id, error))
         finally:
             await self._settle(holds)
 
@@ -154,8 +163,11 @@ class Exchange:
             alarm = self._engine.clock.call_at(until, self._no_more_waiting)
         try:
             for ledger in ledgers:
-                holds.append((ledger, await ledger.hold(bound, enough=self._enough)))  # noqa: PERF401 - each may refuse
-        except BaseException:
+                hold = await ledger.hold(bound, request_id=self.id, enough=self._enough)
+                holds.append((ledger, hold))
+        except BaseException as error:
+            if isinstance(error, DrovewayError):
+                self._fail(error)
             await self._settle(holds)
             raise
         finally:
@@ -169,15 +181,18 @@ class Exchange:
 
     async def _dispatch(self, plan: Sequence[Candidate], holds: list[tuple[Ledger, Hold]]) -> None:
         caps = [hold.output_cap for _, hold in holds if hold.output_cap is not None]
+        self.output_cap = min(caps, default=None)
         self._errand = Errand(
             request=self._request,
             plan=plan,
             terms=self._terms,
             outbox=self.outbox if self._request.stream else None,
-            output_cap=min(caps, default=None),
+            output_cap=self.output_cap,
             total_at=self._began + self._terms.timeout.total_s,
         )
         errand = self._errand
+        growing = self._growing(holds)
+        errand.wrote = None if growing is None else growing.wrote
         try:
             await self._engine.dispatch.run(errand)
         except asyncio.CancelledError:
@@ -187,6 +202,8 @@ class Exchange:
             errand.answer = None
         finally:
             self._errand = None
+            if growing is not None:
+                await growing.ended()
         self._waited_s = errand.waited_s
         if errand.attempts:
             self._first_token_at = errand.attempts[-1][1].first_token_at
@@ -198,12 +215,23 @@ class Exchange:
         ]
         self.answer, self.error = errand.answer, errand.error
 
+    def _growing(self, holds: Sequence[tuple[Ledger, Hold]]) -> Growing | None:
+        for _, hold in holds:
+            if hold.extend is not None and hold.covers is not None:
+                return Growing(
+                    hold.covers, extend=hold.extend, give_up=self.give_up, loop=self._engine.loop
+                )
+        return None
+
     async def _settle(self, holds: list[tuple[Ledger, Hold]]) -> None:
         """Settle or release every hold; one ledger that fails does not keep the others open."""
         failures: list[Exception] = []
+        row = self._write_row()
         for ledger, hold in holds:
             try:
-                await self._settle_one(ledger, hold)
+                await self._settle_one(ledger, hold, row)
+                if ledger.keeps_rows:
+                    self._kept = row
             except Exception as error:  # noqa: BLE001 - recorded, and raised below
                 failures.append(error)
         for further in failures[1:]:
@@ -211,7 +239,7 @@ class Exchange:
         if failures:
             raise failures[0]
 
-    async def _settle_one(self, ledger: Ledger, hold: Hold) -> None:
+    async def _settle_one(self, ledger: Ledger, hold: Hold, row: Row) -> None:
         own_cost = own_cost_of(self._entries)
         last = self._produced()
         if last is not None or own_cost is not None:
@@ -220,9 +248,9 @@ class Exchange:
                 usage=last.usage if last is not None else None,
                 own_cost=own_cost,
             )
-            await ledger.settle(hold, bill)
+            await ledger.settle(hold, bill, row=row)
         else:
-            await ledger.release(hold, sent=bool(self._entries))
+            await ledger.release(hold, row=row, sent=bool(self._entries))
 
     def _produced(self) -> AttemptEntry | None:
         """Return the attempt whose tokens the caller got; None when they got none."""

@@ -25,6 +25,8 @@ BYTES_PER_TOKEN: Final = 4
 _CAPS: Final = ("max_completion_tokens", "max_tokens")
 _NOTHING: Final = (b"null", None)
 CAP_MAX: Final = 2**31
+# It is echoed in headers, kept in the journal and looked up in tables: no place for a book.
+MODEL_CHARS_MAX: Final = 256
 
 
 class Endpoint(NamedTuple):
@@ -115,8 +117,11 @@ class Composed:
         return self._request.messages
 
     def written(self) -> bytes:
-        """Return the request as a plain vendor would get it."""
-        return write_request(self._request, model=self.model, accent=PLAIN, output_cap=None)
+        """Return the request as a plain vendor would get it; nothing where it cannot be written."""
+        try:
+            return write_request(self._request, model=self.model, accent=PLAIN, output_cap=None)
+        except BadRequestError:
+            return b""  # which is why it was refused: its row says so
 
     def input_estimate(self) -> int:
         """Estimate the input by its texts."""
@@ -151,6 +156,8 @@ class Passed:
         self.model = _decoded(self._spans, "model", str)
         if not self.model:
             raise BadRequestError("the request names no model; set the field 'model'")
+        if len(self.model) > MODEL_CHARS_MAX:
+            raise BadRequestError(f"'model' is longer than {MODEL_CHARS_MAX} characters")
         self.stream = endpoint.writes and bool(_optional(self._spans, "stream", bool))
         options = _optional(self._spans, "stream_options", dict[str, Any]) or {}
         self.wants_usage = options.get("include_usage") is True

@@ -24,6 +24,10 @@ class Journal:
 
     def append(self, row: Row) -> None:
         """Write a row down; it is final."""
+        self.tell(row)
+
+    def tell(self, row: Row) -> None:
+        """Take note of a row that somebody else has written down."""
         self.rows.append(row)
         for listener in self.listeners:
             try:

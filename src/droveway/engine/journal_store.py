@@ -162,7 +162,7 @@ class StoredJournal(Journal):
 
     async def _write(self, batch: list[Row]) -> None:
         try:
-            await self._store.write(lambda db: _add(db, batch))
+            await self._store.write(lambda db: add_rows(db, batch))
         except StoreUnavailableError as error:
             self._put_back(batch, error)
         except Exception:
@@ -191,7 +191,8 @@ def _without_bodies(row: Row) -> Row:
     return row if row.bodies is None else msgspec.structs.replace(row, bodies=None)
 
 
-def _add(db: Connection, batch: Sequence[Row]) -> None:
+def add_rows(db: Connection, batch: Sequence[Row]) -> None:
+    """Write rows down in a transaction that somebody else has opened."""
     requests = [request_values(row) for row in batch]
     attempts = [values for row in batch for values in attempt_values(row)]
     _add_all(db, requests, add=statements.add_requests)

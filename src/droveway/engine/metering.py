@@ -115,6 +115,13 @@ def estimate_input(request: ChatRequest) -> int:
     )
 
 
+def tokens_of(event: ChatEvent) -> int:
+    """Estimate the output tokens of one event of a stream; one at least where it has any text."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return estimate_tokens(event.text)
+    return estimate_tokens(event.arguments) if isinstance(event, ToolCallDelta) else 0
+
+
 def estimate_tokens(text: str) -> int:
     """Estimate the tokens of a text; for pacing and for want of a vendor's count only.
 

@@ -152,6 +152,7 @@ def _candidate_bound(
         output_pico=row.output,
         output_cap=request.max_tokens,
         output_max=known.output_tokens_max or OUTPUT_MAX_UNKNOWN,
+        stream=request.stream,
     )
 
 

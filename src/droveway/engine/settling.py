@@ -5,11 +5,13 @@ afterwards. `NoLedger` agrees to everything; `Allowance` bounds what an agent or
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import msgspec
 
 from droveway.chat import Usage
+from droveway.engine.records import Row
 from droveway.errors import DeadlineExceededError, LimitExceededError
 from droveway.money import Money
 
@@ -23,6 +25,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
         output_pico: Price of one output token there, in pico-units.
         output_cap: The caller's own cap of output tokens; None where the caller set none.
         output_max: What the models can write at most.
+        stream: Whether the answer comes piece by piece, so that the hold may grow with it.
     """
 
     input_tokens: int
@@ -30,6 +33,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     output_pico: int
     output_cap: int | None
     output_max: int
+    stream: bool = False
 
     def cost(self, output_tokens: int) -> Money:
         """Return the cost with so many output tokens."""
@@ -43,10 +47,14 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         amount: The amount; None where no money decides.
         output_cap: The cap of output tokens that this hold is good for; None for no cap of ours.
+        covers: Output tokens that it covers, where it can be extended; None where it cannot.
+        extend: Extends it and returns what it covers then, or raises.
     """
 
     amount: Money | None = None
     output_cap: int | None = None
+    covers: int | None = None
+    extend: Callable[[], Awaitable[int]] | None = None
 
 
 class Bill(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,21 +83,28 @@ class Ledger(Protocol):
     def money_decides(self) -> bool:
         """Whether an unpriced model is refused here."""
 
-    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether it writes the journal's row itself, in one transaction with the settlement."""
+
+    async def hold(
+        self, bound: Bound | None, *, request_id: str, enough: Enough | None = None
+    ) -> Hold:
         """Set the largest cost aside; there is a bound wherever money decides.
 
         Args:
             bound: The most the call can cost.
+            request_id: Whose hold it is.
             enough: Ends a wait for money that others hold.
 
         Raises:
             CallerError: There is no room for it; nothing was set aside.
         """
 
-    async def settle(self, hold: Hold, bill: Bill) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
         """Replace a hold by the true cost; once for each hold."""
 
-    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+    async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         """Give a hold back: nothing was produced, or nothing was even sent."""
 
 
@@ -97,15 +112,22 @@ class NoLedger:
     """Agrees to everything; the vendor's account is the caller's own."""
 
     money_decides = False
+    keeps_rows = False
 
-    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:  # noqa: ARG002 - agrees at once
+    async def hold(
+        self,
+        bound: Bound | None,  # noqa: ARG002 - agrees at once, to all
+        *,
+        request_id: str,  # noqa: ARG002
+        enough: Enough | None = None,  # noqa: ARG002
+    ) -> Hold:
         """Set nothing aside."""
         return Hold()
 
-    async def settle(self, hold: Hold, bill: Bill) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
         """Note nothing."""
 
-    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+    async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         """Give nothing back."""
 
 
@@ -130,6 +152,7 @@ class Allowance:
     """
 
     def __init__(self, *, max_cost: Money | None = None, max_requests: int | None = None) -> None:
+        self.keeps_rows = False
         self.max_cost = max_cost
         self.max_requests = max_requests
         self.requests = 0
@@ -142,7 +165,13 @@ class Allowance:
         """Whether a cost is bounded, so that an unpriced model is refused."""
         return self.max_cost is not None
 
-    async def hold(self, bound: Bound | None, *, enough: Enough | None = None) -> Hold:
+    async def hold(
+        self,
+        bound: Bound | None,
+        *,
+        request_id: str,  # noqa: ARG002 - it keeps sums only
+        enough: Enough | None = None,
+    ) -> Hold:
         """Set a call's largest cost aside, as soon as it fits.
 
         Raises:
@@ -161,13 +190,13 @@ class Allowance:
             raise
         return hold
 
-    async def settle(self, hold: Hold, bill: Bill) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:  # noqa: ARG002 - as above
         """Replace a hold by the true cost."""
         if self.spent is not None and bill.own_cost is not None:
             self.spent += bill.own_cost
         self._unhold(hold)
 
-    async def release(self, hold: Hold, *, sent: bool = False) -> None:
+    async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:  # noqa: ARG002 - as above
         """Give a hold back; a request that was sent counts as one, answered or not."""
         self._unhold(hold)
         if not sent:
@@ -195,7 +224,7 @@ class Allowance:
             return Hold()
         assert bound is not None, "where money decides there is a bound"
         left = self.max_cost - self.spent - self._held
-        cap = bound.output_cap if bound.output_cap is not None else _affordable(bound, left)
+        cap = bound.output_cap if bound.output_cap is not None else affordable(bound, left)
         amount = bound.cost(cap)
         if left < amount <= self.max_cost - self.spent:
             return None
@@ -216,7 +245,7 @@ class Allowance:
                     waiter.set_result(None)
 
 
-def _affordable(bound: Bound, left: Money) -> int:
+def affordable(bound: Bound, left: Money) -> int:
     """Return the cap of an uncapped call: a quarter of what is left, 1,024 tokens at least."""
     if not bound.output_pico:
         return bound.output_max

@@ -8,6 +8,7 @@ from typing import Final
 
 from droveway.engine.engine import Engine
 from droveway.engine.exchange import request_id
+from droveway.engine.till import Tills
 from droveway.errors import DrovewayError, GoingDownError, MethodNotAllowedError
 from droveway.gateway.caller import Allotments, Find
 from droveway.gateway.failures import tell_of_failure, tell_of_refusal
@@ -28,6 +29,7 @@ class Gateway:
         find_key: Finds a key by its secret.
         body_bytes_max: What a request body may have.
         allotments: What keys have left of their limits; by default kept in this process alone.
+        tills: Where requests are paid; None where billing is off.
         metrics_directory: Where several processes share what they count; None for one alone.
 
     Attributes:
@@ -44,12 +46,14 @@ class Gateway:
         find_key: Find,
         body_bytes_max: int = 32 * 2**20,
         allotments: Allotments | None = None,
+        tills: Tills | None = None,
         metrics_directory: Path | None = None,
     ) -> None:
         self.engine = engine
         self.find_key = find_key
         self.body_bytes_max = body_bytes_max
         self.allotments = allotments or Allotments(engine.clock)
+        self.tills = tills
         self.admin: Callable[[Visit], Coroutine[None, None, None]] | None = None
         self.let_operator_in: Callable[[Visit], None] | None = None
         self.draining = False

@@ -40,6 +40,10 @@ class KnownKey(Protocol):
         """Its id; never the secret."""
 
     @property
+    def account(self) -> str | None:
+        """The account that pays; None for none."""
+
+    @property
     def tags(self) -> Mapping[str, str]:
         """Free words for the journal."""
 

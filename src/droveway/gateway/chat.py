@@ -91,7 +91,12 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer:
     tokens = inquiry.input_estimate() + (inquiry.max_tokens or 0)
     come_back = gateway.allotments.take(key, model=inquiry.model, tokens=tokens)
     try:
-        terms = Terms(timeout=gateway.engine.settings.streams, tags=key.tags, key_id=key.id)
+        terms = Terms(
+            timeout=gateway.engine.settings.streams,
+            ledgers=() if gateway.tills is None else (gateway.tills.of(key.account),),
+            tags=key.tags,
+            key_id=key.id,
+        )
         exchange = gateway.engine.start(inquiry, terms)
     except BaseException:
         come_back(0)

@@ -1,55 +1,40 @@
 """This file knows one socket at the door: requests come in within limits, answers go out in turn.
 
-Theory of operation. A connection reads one request at a time and answers in the order of asking:
+Theory of operation. `Incoming` puts requests into a queue; one loop, `_work`, reads a slice,
+starts the next answer, reads the next slice. So an answer that is there at once never runs inside
+the parser or inside another answer. What comes while an answer is on its way is read on, up to a
+bound, and waits for its turn; to a caller who does not read, no further answer is begun.
 
-    resting ──first byte──▶ head ──blank line──▶ body ──last byte──▶ answering ──answered──▶ resting
-                              │                    │
-                              └── refused, too late, malformed ──▶ lingering ──▶ closed
+    reading ──request──▶ answering ──answered──▶ reading
+       │                     └── the last one ──▶ lingering ──▶ closed
+       └── silent for too long ──▶ closed
 
-What comes while an answer is on its way is read on, up to a bound, and waits for its turn. A
-request that is refused early (an unknown key, too large a body) is answered at once; what its
-caller still sends is read and dropped for a while, because closing a socket with unread bytes
-would take the answer from them. `overdue` is asked once a second by whoever holds the connections:
-there is no timer for a request.
+Lingering: what still comes is dropped unread for a while, because closing a socket with unread
+bytes would take the answer from its caller. `look` is asked once a second by whoever holds the
+connections: there is no timer for a request.
 """
 
 import asyncio
-import re
-from collections import deque
 from typing import Final, Protocol, cast
 
-import httptools
-
-from droveway.errors import BadRequestError, DrovewayError
-from droveway.gateway.reading import too_large
+from droveway.errors import DrovewayError
+from droveway.gateway.incoming import BODY_S, Guard, Incoming, Turns
 from droveway.gateway.visit import Visit
 
-HEAD_S: Final = 30.0
-BODY_S: Final = 60.0
 RESTING_S: Final = 75.0
 LINGER_S: Final = 5.0
 # A reader that takes nothing for so long is gone, whatever its socket says.
 STUCK_S: Final = 60.0
-HEADERS_MAX: Final = 100
-HEADER_BYTES_MAX: Final = 32 * 1024
 PIPELINED_MAX: Final = 16
-SHORT_BYTES: Final = 64 * 1024
+PIPELINED_BYTES_MAX: Final = 2**20
+# So much is read before it is asked again whether somebody is too far ahead.
+SLICE_BYTES: Final = 16 * 1024
 WRITE_BYTES_HIGH: Final = 64 * 1024
-_HOST: Final = re.compile(rb"[A-Za-z0-9._\-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class House(Protocol):
+class House(Guard, Protocol):
     """Who lets requests in and answers them."""
-
-    body_bytes_max: int
-
-    def greet(self, visit: Visit) -> None:
-        """Look at a request's head, before its body is taken.
-
-        Raises:
-            DrovewayError: It is refused.
-        """
 
     def serve(self, visit: Visit) -> None:
         """Answer a request that is whole; now or later, but never with an exception."""
@@ -85,22 +70,18 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answered_at",
         "_answering",
-        "_body",
-        "_body_bytes",
-        "_deaf",
         "_doorway",
-        "_early",
-        "_head_bytes",
-        "_head_whole",
+        "_dropped_bytes",
+        "_held",
         "_house",
-        "_parser",
-        "_receiving",
-        "_refusal",
+        "_incoming",
+        "_is_paused",
+        "_is_working",
         "_since",
         "_stuck_bytes",
         "_stuck_since",
-        "_target",
         "_transport",
         "_turns",
         "blocked",
@@ -109,23 +90,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, house: House, doorway: Doorway) -> None:
         self._house = house
         self._doorway = doorway
-        self._parser = httptools.HttpRequestParser(self)
-        self._transport: asyncio.Transport | None = None
-        self._receiving: Visit | None = None
-        self._refusal: DrovewayError | None = None
+        self._turns: Turns = Turns()
+        self._incoming = Incoming(house, self, self._turns, now=doorway.now)
         self._answering: Visit | None = None
-        # What is whole, or refused, and waits for its turn.
-        self._turns: deque[tuple[Visit, DrovewayError | None]] = deque()
-        self._target = b""
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._head_bytes = 0
-        self._head_whole = False
-        # Whether what is being received was answered already, and is dropped as it comes.
-        self._early = False
-        # Whether nothing more is heard: the caller said so, or cannot be understood.
-        self._deaf = False
-        self._since = doorway.now()
+        self._transport: asyncio.Transport | None = None
+        # What came from a caller who is too far ahead.
+        self._held: bytes | memoryview = b""
+        self._is_paused = self._is_working = False
+        self._dropped_bytes = 0
+        self._since = self._answered_at = doorway.now()
         self._stuck_since = 0.0
         self._stuck_bytes = 0
         self.blocked = False
@@ -139,32 +112,35 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the socket when what was written is sent."""
-        self._deaf = True
+        self._incoming.stop()
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
         """Close the socket now."""
-        self._deaf = True
+        self._incoming.stop()
         if self._transport is not None:
             self._transport.abort()
 
+    def go_if_idle(self) -> None:
+        """Close the socket unless a request is on its way in or out."""
+        if not self.busy and self._incoming.visit is None and not self._incoming.is_cut:
+            self.close()
+
     def look(self, now: float) -> None:
         """Cut a caller who is too slow, in sending or in reading; called about once a second."""
-        if self.blocked:
-            self._look_for_a_stuck_reader(now)
-        elif self._deaf:
-            if now - self._since > LINGER_S and not self.busy:
+        incoming = self._incoming
+        if self._is_stuck(now):
+            self.abort()
+        elif incoming.is_deaf:
+            if not self.busy and (now - self._since > LINGER_S or now - self._answered_at > BODY_S):
                 self.close()
-        elif self._receiving is not None:
-            span = BODY_S if self._head_whole else HEAD_S
-            if now - self._since > span:
-                part = "body" if self._head_whole else "head"
-                self._give_up_reading(
-                    BadRequestError(f"the {part} of the request took longer than {span:g} s")
-                )
-        elif not self.busy and now - self._since > RESTING_S:
-            self.close()
+        elif incoming.visit is not None:
+            if not self._is_paused:
+                incoming.look(now)
+                self._work()
+        elif now - self._since > RESTING_S or self._doorway.leaving:
+            self.go_if_idle()
 
     # The way out: `Wire` of a visit.
 
@@ -174,21 +150,20 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def stays(self, visit: Visit) -> bool:
-        """Whether a further request may come after this one."""
+        """Whether a further request may come after this one; if not, none is heard any more."""
         assert self._answering is visit, "answers go out in turn"
-        return bool(self._turns) or not (self._deaf or self._doorway.leaving)
+        if self._turns:
+            return True
+        if self._doorway.leaving:
+            self._incoming.stop()
+        return not self._incoming.is_deaf
 
     def answered(self, visit: Visit) -> None:
         """Take the next request, or go."""
         assert self._answering is visit, "answers go out in turn"
         self._answering = None
-        self._since = self._doorway.now()
-        if self._turns:
-            if len(self._turns) == PIPELINED_MAX and self._transport is not None:
-                self._transport.resume_reading()
-            self._next()
-        elif self._doorway.leaving or (self._deaf and self._receiving is None):
-            self.close()
+        self._since = self._answered_at = self._doorway.now()
+        self._work()
 
     # Called by the event loop.
 
@@ -203,199 +178,123 @@ class Connection(asyncio.Protocol):
         del exc
         self._transport = None
         self._doorway.went(self)
-        self._turns.clear()
-        if self._answering is not None:
-            self._answering.lost()
-            self._answering = None
+        self._let_go()
+
+    def eof_received(self) -> None:
+        """Take the end of what is sent for the end of the caller: a closed socket looks the same.
+
+        What was written already is still sent; the transport closes after that.
+        """
+        self._let_go()
 
     def pause_writing(self) -> None:
         """Hold back: what was written is not read."""
         self.blocked = True
-        self._stuck_since, self._stuck_bytes = self._doorway.now(), 0
 
     def resume_writing(self) -> None:
         """Go on."""
         self.blocked = False
         if self._answering is not None:
             self._answering.on_room()
+        self._work()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
-        if self._deaf and self._receiving is None:
+        self._held = data if not self._held else bytes(self._held) + data
+        self._work()
+
+    # The loop.
+
+    def _work(self) -> None:
+        """Read and answer, until there is nothing to read or an answer takes its time."""
+        if self._is_working or self._transport is None or self._transport.is_closing():
             return
+        self._is_working = True
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # We speak HTTP/1.1 only, and say so by going on with it (RFC 9110, 7.8).
-            self._parser = httptools.HttpRequestParser(self)
-            self.data_received(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._give_up_reading(BadRequestError(f"the request is no HTTP/1.1: {error}"))
-        else:
-            if self._receiving is not None and not self._head_whole:
-                self._head_bytes += len(data)
-                if self._head_bytes > 2 * HEADER_BYTES_MAX:
-                    self._give_up_reading(_head_too_large())
+            while True:
+                while self._turns and self._answering is None and not self.blocked:
+                    self._start(*self._turns.popleft())
+                if not self._held or self._is_ahead():
+                    break
+                self._read_slice()
+        finally:
+            self._is_working = False
+        self._hold_back()
+        if not self.busy:
+            self._rest()
 
-    # Called by the parser, which must not see an exception.
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        if self._deaf:
-            return
-        self._receiving = Visit(self)
-        self._refusal = None
-        self._early = self._head_whole = False
-        self._body.clear()
-        self._body_bytes = self._head_bytes = 0
-        self._target = b""
-        self._since = self._doorway.now()
-
-    def on_url(self, url: bytes) -> None:
-        """The target came, whole or in pieces."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header came; or a trailer, which nobody reads."""
-        visit = self._receiving
-        if visit is not None and not self._head_whole:
-            self._head_bytes += len(name) + len(value)
-            if len(visit.headers) <= HEADERS_MAX:
-                visit.headers.append((name.lower(), value))
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: it is looked at before anything else is taken."""
-        visit = self._receiving
-        if visit is None:
-            return
-        self._head_whole = True
-        visit.method = self._parser.get_method().decode("latin-1")
-        try:
-            self._read_head(visit)
-            self._house.greet(visit)
-        except DrovewayError as error:
-            self._refusal = error
-            if not _is_short(visit):
-                self._refuse_early(visit, error)
-            return
-        if visit.header(b"expect") is not None and not self.busy:
-            self.write(_CONTINUE)
-
-    def on_body(self, piece: bytes) -> None:
-        """Some of the body came."""
-        visit = self._receiving
-        if visit is None:
-            return
-        self._body_bytes += len(piece)
-        if self._body_bytes > self._house.body_bytes_max:
-            if self._early:
-                self._receiving = None  # it was read for long enough
-                self.close()
-            else:
-                self._refuse_early(visit, too_large(self._house.body_bytes_max))
-        elif self._refusal is None:
-            self._body.append(piece)
-
-    def on_message_complete(self) -> None:
-        """The request is whole."""
-        visit, self._receiving = self._receiving, None
-        if visit is None:
-            return
-        if self._early:
-            if not self.busy:
-                self.close()
-            return
-        visit.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body.clear()
-        if not self._parser.should_keep_alive():
-            self._deaf = True
-        self._turns.append((visit, self._refusal))
-        self._refusal = None
-        if self._answering is None:
-            self._next()
-        elif len(self._turns) == PIPELINED_MAX and self._transport is not None:
-            self._transport.pause_reading()
-
-    # Leaves.
-
-    def _read_head(self, visit: Visit) -> None:
-        visit.http_1_0 = self._parser.get_http_version() == "1.0"
-        target = self._target
-        if target[:1] != b"/":
-            target = _origin_form(visit, target)
-        path, _, visit.query = target.partition(b"?")
-        visit.path = path.decode("latin-1")
-        if len(visit.headers) > HEADERS_MAX or self._head_bytes > HEADER_BYTES_MAX:
-            raise _head_too_large()
-        _check_framing(visit)
-
-    def _next(self) -> None:
-        visit, refusal = self._turns.popleft()
+    def _start(self, visit: Visit, refusal: DrovewayError | None) -> None:
         self._answering = visit
         if refusal is None:
             self._house.serve(visit)
         else:
             self._house.refuse(visit, refusal)
 
-    def _refuse_early(self, visit: Visit, error: DrovewayError) -> None:
-        """Answer before the request is whole; the rest of it is read, and dropped."""
-        self._refusal = error
-        self._early = self._deaf = True
-        self._body.clear()
-        self._turns.append((visit, error))
-        if self._answering is None:
-            self._next()
+    def _is_ahead(self) -> bool:
+        """Whether so much waits for its turn that nothing more is read."""
+        return bool(self._turns) and (
+            len(self._turns) >= PIPELINED_MAX
+            or sum(len(visit.body) for visit, _ in self._turns) > PIPELINED_BYTES_MAX
+        )
 
-    def _give_up_reading(self, error: DrovewayError) -> None:
-        """Refuse what cannot be read on; nothing more is heard."""
-        visit, self._receiving = self._receiving or Visit(self), None
-        if self._early:
+    def _read_slice(self) -> None:
+        data, self._held = self._held, b""
+        if self._incoming.is_deaf:
+            self._drop(len(data))
+        elif len(data) <= SLICE_BYTES:
+            self._incoming.feed(data)
+        else:
+            view = memoryview(data)
+            self._held = view[SLICE_BYTES:]
+            self._incoming.feed(view[:SLICE_BYTES])
+
+    def _drop(self, size: int) -> None:
+        self._since = self._doorway.now()
+        self._dropped_bytes += size
+        if self._dropped_bytes > self._house.body_bytes_max and not self.busy:
             self.close()
+
+    def _hold_back(self) -> None:
+        """Read the socket only while nobody is too far ahead."""
+        assert self._transport is not None, "who has no socket does no work"
+        if self._is_ahead() == self._is_paused:
             return
-        self._refuse_early(visit, self._refusal or error)
+        self._is_paused = not self._is_paused
+        if self._is_paused:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+            self._incoming.since = self._doorway.now()  # it was we who took the time
 
-    def _look_for_a_stuck_reader(self, now: float) -> None:
-        assert self._transport is not None, "a connection that is held has its socket"
-        waiting = self._transport.get_write_buffer_size()
-        if waiting != self._stuck_bytes:
+    def _rest(self) -> None:
+        """Wait for a request, tell a caller to go on with it, or go."""
+        incoming, transport = self._incoming, self._transport
+        if transport is None or transport.is_closing():
+            return
+        if incoming.owes_continue:
+            incoming.owes_continue = False
+            self.write(_CONTINUE)
+        if incoming.is_deaf and incoming.is_cut:
+            # So that a caller who waits for the end of the connection sees it.
+            try:
+                transport.write_eof()
+            except OSError:
+                self.abort()  # reset by the caller a moment ago
+        elif incoming.is_deaf or self._doorway.leaving:
+            self.go_if_idle()
+
+    def _let_go(self) -> None:
+        """Give up what was asked: nobody is there to be answered."""
+        self._incoming.stop()
+        self._turns.clear()
+        self._held = b""
+        visit, self._answering = self._answering, None
+        if visit is not None:
+            visit.lost()
+
+    def _is_stuck(self, now: float) -> bool:
+        """Whether what was written is not read, not a byte of it, for too long."""
+        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        if waiting == 0 or waiting != self._stuck_bytes:
             self._stuck_since, self._stuck_bytes = now, waiting
-        elif now - self._stuck_since > STUCK_S:
-            self.abort()
-
-
-def _head_too_large() -> BadRequestError:
-    return BadRequestError(
-        f"the head has more than {HEADERS_MAX} headers or {HEADER_BYTES_MAX} bytes; send less"
-    )
-
-
-def _is_short(visit: Visit) -> bool:
-    """Whether a refused request's body is so short that its caller may keep the connection."""
-    declared = visit.header(b"content-length")
-    if declared is None:
-        return visit.header(b"transfer-encoding") is None
-    return len(declared) <= 5 and int(declared) <= SHORT_BYTES
-
-
-def _check_framing(visit: Visit) -> None:
-    """Refuse what two servers in a row could read differently; the parser refuses the rest of it.
-
-    It refuses a Content-Length that is there twice or besides a Transfer-Encoding.
-    """
-    hosts = [value for name, value in visit.headers if name == b"host"]
-    if len(hosts) != 1:
-        raise BadRequestError(f"a request has exactly one Host header, not {len(hosts)}")
-    if not _HOST.fullmatch(hosts[0]):
-        raise BadRequestError("the Host header is no host; send HOST or HOST:PORT")
-    coding = visit.header(b"transfer-encoding")
-    if coding is not None and (visit.http_1_0 or coding.lower() != b"chunked"):
-        raise BadRequestError("transfer-encoding must be chunked, and HTTP/1.0 has none")
-
-
-def _origin_form(visit: Visit, target: bytes) -> bytes:
-    """Return the path of a target that names a host too; that host must be the one of `Host`."""
-    scheme, colon, rest = target.partition(b"://")
-    host, _, path = rest.partition(b"/")
-    if not colon or scheme.lower() not in {b"http", b"https"} or host != visit.header(b"host"):
-        raise BadRequestError("the request target must be a path, or a URL of this very host")
-    return b"/" + path
+        return now - self._stuck_since > STUCK_S

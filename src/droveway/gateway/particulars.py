@@ -25,6 +25,8 @@ def headers_of(exchange: Exchange, row: Row | None) -> Headers:
     if last is not None:
         headers += _names(*last)
     headers.append((b"x-droveway-attempts", b"%d" % tried))
+    if exchange.output_cap is not None:
+        headers.append((b"x-droveway-output-cap", b"%d" % exchange.output_cap))
     if row is not None and row.outcome == "completed":
         upstream_ms = row.attempts[-1].total_ms
         headers += (

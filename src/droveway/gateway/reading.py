@@ -34,6 +34,8 @@ def unpacked(body: bytes, coding: bytes, *, bytes_max: int) -> bytes:
         raise too_large(bytes_max)
     if not inflater.eof:
         raise BadRequestError("the packed body stops amid itself")
+    if inflater.unused_data:
+        raise BadRequestError("something follows the packed body; pack it in one piece")
     return found
 
 

@@ -29,6 +29,7 @@ FIXED: Final = (
     "server.drain_s",
     "server.admin_token",
     "storage.url",
+    "billing.enabled",
     "journal.keep_days",
 )
 

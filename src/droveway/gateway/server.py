@@ -192,8 +192,7 @@ class Served:
         assert self._server is not None, "entered before it is left"
         self._server.close()
         for connection in list(self._connections):
-            if not connection.busy:
-                connection.close()
+            connection.go_if_idle()
         if not self._connections:
             self._empty.set()
 
@@ -208,9 +207,10 @@ class Served:
     def _look(self) -> None:
         """Look at every connection once a second, so that none of them needs a timer."""
         now = self._clock.monotonic()
+        # First of all: whatever becomes of one connection, the others are looked at again.
+        self._looking = self._clock.call_at(now + LOOK_EVERY_S, self._look)
         for connection in list(self._connections):
             connection.look(now)
-        self._looking = self._clock.call_at(now + LOOK_EVERY_S, self._look)
 
     def _in(self, seconds: float, step: Callable[[], None]) -> None:
         self._alarms.add(self._clock.call_at(self._clock.monotonic() + seconds, step))

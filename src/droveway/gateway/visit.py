@@ -55,6 +55,7 @@ class Visit:
         on_gone: Called when that happens.
         on_room: Called when the caller reads again after `blocked`.
         head_sent: Whether the answer has begun: after that no error can become a status.
+        is_answered: Whether the answer is whole; what is written then would be in the next one.
     """
 
     __slots__ = (
@@ -66,6 +67,7 @@ class Visit:
         "head_sent",
         "headers",
         "http_1_0",
+        "is_answered",
         "key",
         "method",
         "on_gone",
@@ -86,7 +88,7 @@ class Visit:
         self.key: KnownKey | None = None
         self.handler: Callable[[Gateway, Visit], None] = _unanswered
         self.gone = False
-        self.head_sent = False
+        self.head_sent = self.is_answered = False
         self.on_gone: Callable[[], None] = _nothing
         self.on_room: Callable[[], None] = _nothing
 
@@ -124,12 +126,14 @@ class Visit:
         if self.method != "HEAD":
             parts.append(body)
         self._wire.write(b"".join(parts))
+        self.is_answered = True
         self._wire.answered(self)
 
     def start(self, *, headers: Headers = (), kind: bytes = EVENTS) -> None:
-        """Begin an answer whose length is not known."""
+        """Begin an answer whose length is not known; to a HEAD, which has no body, none is."""
         if self.gone:
             return
+        assert self.method != "HEAD", "a HEAD is answered whole"
         assert not self.head_sent, "a request is answered once"
         self.head_sent = True
         self._chunked = not self.http_1_0
@@ -142,21 +146,24 @@ class Visit:
     def write(self, data: bytes) -> None:
         """Send the next piece of an answer that was started; it is not empty."""
         if not self.gone:
+            assert not self.is_answered, "nothing follows an answer"
             self._wire.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         """Send the last piece of an answer that was started."""
         if self.gone:
             return
+        assert not self.is_answered, "an answer ends once"
         if data:
             self.write(data)
         if self._chunked:
             self._wire.write(_LAST_CHUNK)
+        self.is_answered = True
         self._wire.answered(self)
 
     def cut(self) -> None:
         """Break the connection off: what was sent is not whole, and nobody shall think so."""
-        if not self.gone:
+        if not self.gone and not self.is_answered:
             self._wire.abort()
 
     def lost(self) -> None:
@@ -168,7 +175,7 @@ class Visit:
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
         parts = [line, b"content-type: ", kind, b"\r\n"]
         parts += [b"%b: %b\r\n" % header for header in headers]
-        if not self._wire.stays(self) or (self.http_1_0 and not self._chunked):
+        if not self._wire.stays(self):
             parts.append(b"connection: close\r\n")
         return parts
 

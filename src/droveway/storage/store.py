@@ -60,13 +60,14 @@ class Store:
     ) -> None:
         self.close()
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, durable: bool = False) -> T:
         """Run a work in the writer thread and wait until it is committed.
 
         A cancelled caller stops waiting; the work is done all the same.
 
         Args:
             work: Reads and writes; it may run twice, so it touches nothing but its connection.
+            durable: Whether it must outlive a loss of power; it takes some milliseconds then.
 
         Returns:
             What the work returned.
@@ -75,7 +76,7 @@ class Store:
             StoreUnavailableError: Nothing of it was written; later it may succeed.
         """
         waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._writer.put(Job(work, waiter=waiter))
+        self._writer.put(Job(work, waiter=waiter, durable=durable))
         return await waiter
 
     def write_soon(

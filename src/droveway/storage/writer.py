@@ -30,6 +30,8 @@ from droveway.storage.opening import connect
 
 LOG: Final = logging.getLogger("droveway")
 GROUP_MAX: Final = 512
+_FULL: Final = "PRAGMA synchronous = FULL"
+_NORMAL: Final = "PRAGMA synchronous = NORMAL"
 
 
 @dataclass(slots=True, eq=False)
@@ -40,11 +42,13 @@ class Job:
         work: What is done; it may run twice.
         waiter: Told on its own loop; None where nobody waits.
         on_failure: Told in the writer thread, where nobody waits; without one it is logged.
+        durable: Whether its commit must be on the disk before anybody is told.
     """
 
     work: Callable[[Connection], Any]
     waiter: "asyncio.Future[Any] | None" = None
     on_failure: Callable[[Exception], None] | None = None
+    durable: bool = False
     result: Any = None
     error: Exception | None = field(default=None)
 
@@ -67,6 +71,7 @@ class Writer:
         self._door = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._durable: bool | None = None
         self.commits = 0
 
     def put(self, job: Job) -> None:
@@ -125,7 +130,12 @@ class Writer:
     def _do(self, driver: apsw.Connection, group: Sequence[Job]) -> None:
         if not group:
             return
+        durable = any(job.durable for job in group)
         try:
+            # NORMAL outlives the process; only FULL outlives a loss of power.
+            if durable is not self._durable:
+                driver.execute(_FULL if durable else _NORMAL)
+                self._durable = durable
             driver.execute("BEGIN IMMEDIATE")
         except apsw.Error as error:
             for job in group:
