@@ -539,7 +539,7 @@ NO_REQUESTS = {
     "two names in a Host": b"GET /healthz HTTP/1.1\r\nHost: x, y\r\n\r\n",
     "chunks in HTTP/1.0": ENTRY.replace("1.1", "1.0").encode()
     + b"Transfer-Encoding: chunked\r\n\r\n"
-    + b'2f\r\n{"model":"a","messages":[{"content":"Say hi."}]}\r\n0\r\n\r\n',
+    + b'30\r\n{"model":"a","messages":[{"content":"Say hi."}]}\r\n0\r\n\r\n',
     "lines ended by LF": b"GET /healthz HTTP/1.1\nHost: x\n\n",
     "a target of a megabyte": b"GET /" + b"a" * 2**20 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "a NUL in the target": b"GET /\x00 HTTP/1.1\r\nHost: x\r\n\r\n",

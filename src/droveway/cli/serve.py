@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ from droveway.settings import Secret, Settings, load_settings, resolve_secret
 from droveway.storage import Store
 from droveway.telemetry import configure
 
+LOG: Final = logging.getLogger("droveway")
 FIRST_KEY: Final = "first"
 # Objects made and not freed, and how many such rounds make an older generation due.
 COLLECT_AFTER: Final = (20_000, 20, 50)
@@ -310,12 +312,20 @@ async def _first_key(ring: KeyRing) -> str | None:
 async def _beside(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Let works that never end run while the block does."""
     tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_tell_of_its_end)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def _tell_of_its_end(task: asyncio.Task[None]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        LOG.error("%s ended, and its work with it", task.get_coro(), exc_info=error)
 
 
 def _announce(url: str, secret: str | None) -> None:

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
+
 from droveway.engine.records import Row
 
 LOG: Final = logging.getLogger("droveway")
@@ -28,7 +30,8 @@ class Journal:
 
     def tell(self, row: Row) -> None:
         """Take note of a row that somebody else has written down."""
-        self.rows.append(row)
+        # Without what was said: ten thousand bodies are gigabytes.
+        self.rows.append(row if row.bodies is None else msgspec.structs.replace(row, bodies=None))
         for listener in self.listeners:
             try:
                 listener(row)
