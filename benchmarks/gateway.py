@@ -73,11 +73,15 @@ class Session:
     Args:
         folder: Temporary, for settings, stores and logs.
         targets: Whom to measure, by turns.
+
+    Attributes:
+        billed: A second gateway, where every request is paid from an account.
     """
 
     def __init__(self, folder: Path, targets: list[Target]) -> None:
         self.folder = folder
         self.targets = targets
+        self.billed: Target | None = None
         self.figures: Figures = defaultdict(lambda: defaultdict(list))
 
     def note(self, target: Target, **values: float) -> None:
@@ -94,6 +98,11 @@ class Session:
                 self.note(target, rps=run.per_s)
                 if target.pid:
                     self.note(target, cpu_us=run.cpu_us, core_share=run.core_share)
+                if target.name == "nginx":
+                    self.note(target, rps_billed=run.per_s)
+            if self.billed is not None:
+                run = self._drive(self.billed, small, 64)
+                self.note(self.billed, rps_billed=run.per_s, core_share_billed=run.core_share)
             for target in self.targets:
                 run = self._drive(target, large, 32)
                 self.note(target, rps_large=run.per_s)
@@ -233,6 +242,10 @@ def measure(folder: Path, rounds: int) -> Session:
         session.targets.append(target)
         for each in session.targets[1:]:
             note_memory(session, each, "idle")
+        paying = settings(folder / "billed", behind, billing=True)
+        account = make_key(paying, account="benchmark")
+        session.billed = stack.enter_context(gateway(paying, account))
+        first_answer(session.billed)
         for number in range(rounds):
             say(f"round {number + 1} of {rounds}")
             session.round(wrk=has["wrk"])

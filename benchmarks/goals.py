@@ -43,6 +43,7 @@ class Row(msgspec.Struct, frozen=True):
 
 ROWS: Final = (
     Row("rps", "requests/s, 1 KB, 64 at once", LEAST, 0.20, 0, "core_share"),
+    Row("rps_billed", "the same with billing on", LEAST, 0.12, 0, "core_share_billed"),
     Row("cpu_us", "CPU a request there, us", MOST, 5),
     Row("rps_large", "requests/s, 107 KB, 32 at once", LEAST, 0.5, 0, "core_share_large"),
     Row("chunk_cpu_ms", "CPU of 1,000 chunks, ms", MOST, 2),
@@ -58,6 +59,7 @@ ROWS: Final = (
 CHECKS: Final = {
     "core_share": "share of core 0 that the server used at 64 at once",
     "core_share_large": "the same at 107 KB",
+    "core_share_billed": "the same with billing on",
     "load_share": "share of core 1 that the load's own process used at 200 streams",
     "late_p99": "how late the load sent at 100 requests/s, p99 ms",
     "idle_rss_mb": "RSS idle, MB",

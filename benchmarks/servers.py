@@ -222,13 +222,14 @@ def reference(folder: Path, behind: Upstreams) -> Iterator[Target]:
         yield Target("nginx", pid, *(f"http://127.0.0.1:{port}/v1" for port in ports))
 
 
-def settings(folder: Path, behind: Upstreams) -> Path:
+def settings(folder: Path, behind: Upstreams, *, billing: bool = False) -> Path:
     """Write the settings of the gateway; the store beside them."""
     folder.mkdir()
     path = folder / "droveway.toml"
     names = zip((MODEL, PACED_MODEL, SLOW_MODEL), behind, strict=True)
     path.write_text(
         f'[storage]\nurl = "sqlite:{folder}/droveway.db"\n'
+        f"[billing]\nenabled = {str(billing).lower()}\n"
         + "".join(
             f'[providers.vendor{port}]\nbase_url = "http://127.0.0.1:{port}/v1"\n'
             f'models = ["{name}"]\nconcurrency = 4096\n'
@@ -239,13 +240,20 @@ def settings(folder: Path, behind: Upstreams) -> Path:
     return path
 
 
-def make_key(config: Path) -> str:
-    """Make a key with limits; the store comes into being with it."""
-    command = [sys.executable, "-m", "droveway", "keys", "add", "benchmark", *KEY_LIMITS]
-    made = subprocess.run(
-        [*command, "--config", str(config), "--json"], capture_output=True, text=True, check=True
-    )
-    return str(json.loads(made.stdout)["key"])
+def make_key(config: Path, *, account: str = "") -> str:
+    """Make a key with limits, and an account that pays for it; the store comes into being."""
+    if account:
+        _droveway(config, "accounts", "add", account)
+        paid = ("1000000", "--currency", "USD", "--reference", "benchmark")
+        _droveway(config, "accounts", "topup", account, *paid)
+    payer = ("--account", account) if account else ()
+    made = _droveway(config, "keys", "add", "benchmark", *KEY_LIMITS, *payer, "--json")
+    return str(json.loads(made)["key"])
+
+
+def _droveway(config: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "droveway", *words, "--config", str(config)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 @contextmanager

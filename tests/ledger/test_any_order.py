@@ -30,6 +30,8 @@ from droveway.storage import Store
 
 T = TypeVar("T")
 NANO = st.integers(0, 30)
+# One of eight is False.
+MOSTLY = st.integers(0, 7).map(bool)
 CURRENCIES = st.sampled_from(["USD", "CNY"])
 
 
@@ -80,7 +82,6 @@ class Ledger(RuleBasedStateMachine):
 
     accounts: Bundle[Account] = Bundle("accounts")
     holds: Bundle[str] = Bundle("holds")
-    epochs: Bundle[Epoch] = Bundle("epochs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,6 +100,7 @@ class Ledger(RuleBasedStateMachine):
         return self.runner.run(bounded())
 
     def teardown(self) -> None:
+        self.begin()  # it resolves what the dead have left
         for epoch in self.alive.values():
             self.run_(epoch.end(at=AT))
         assert faults(self.store) == []
@@ -116,31 +118,28 @@ class Ledger(RuleBasedStateMachine):
         return self.open_account(currency)
 
     def open_account(self, currency: str) -> Account:
+        """With something in it, or hardly anything would ever be held."""
         name = f"account {len(self.model.accounts)}"
         account = self.run_(self.book.open(name, currency=currency))
         self.model.accounts[account.id] = Kept(currency)
+        self.top_up(account, 50, word=len(self.model.accounts) + 10)
         return account
 
-    @initialize(target=epochs)
-    def first_epoch(self) -> Epoch:
-        return self.begin()
-
-    @rule(target=epochs)
-    def another_epoch(self) -> Epoch:
-        return self.begin()
-
-    def begin(self) -> Epoch:
+    @rule()
+    def begin(self) -> None:
         epoch = self.run_(Epoch.begin(self.store, at=AT))
         self.alive[epoch.id] = epoch
         for hold_id, (_, _, owner) in self.model.holds.items():
             if owner not in self.alive:
                 self.model.end(hold_id, "resolved")
-        return epoch
 
-    @rule(epoch=epochs)
-    def die(self, epoch: Epoch) -> None:
-        if self.alive.pop(epoch.id, None) is not None:
-            os.close(epoch._lock)
+    @rule(number=st.integers(0, 9))
+    def die(self, number: int) -> None:
+        if self.alive:
+            os.close(self.alive.pop(self.one_of_the_living(number))._lock)
+
+    def one_of_the_living(self, number: int) -> str:
+        return list(self.alive)[number % len(self.alive)]
 
     @rule(account=accounts, nano=st.integers(-1, 60), word=st.integers(0, 9))
     def top_up(self, account: Account, nano: int, word: int) -> None:
@@ -156,25 +155,27 @@ class Ledger(RuleBasedStateMachine):
             self.model.came_in[kept.currency] += nano
             kept.posted += nano
 
-    @rule(account=accounts, frozen=st.booleans())
-    def freeze(self, account: Account, frozen: bool) -> None:  # noqa: FBT001 - drawn
-        self.run_((self.book.freeze if frozen else self.book.thaw)(account.id))
-        self.model.accounts[account.id].frozen = frozen
+    @rule(account=accounts, thawed=MOSTLY)
+    def freeze(self, *, account: Account, thawed: bool) -> None:
+        self.run_((self.book.thaw if thawed else self.book.freeze)(account.id))
+        self.model.accounts[account.id].frozen = not thawed
 
-    @rule(target=holds, account=accounts, epoch=epochs, nano=NANO, currency=CURRENCIES)
-    def take(self, *, account: Account, epoch: Epoch, nano: int, currency: str) -> str:
+    @rule(target=holds, account=accounts, number=st.integers(0, 9), nano=NANO, own=MOSTLY)
+    def take(self, *, account: Account, number: int, nano: int, own: bool) -> str:
         kept, hold_id = self.model.accounts[account.id], f"hold {len(self.model.holds)}"
-        self.model.holds[hold_id] = (account.id, nano, epoch.id)
+        currency = kept.currency if own else {"USD": "CNY", "CNY": "USD"}[kept.currency]
+        if not self.alive:
+            self.begin()
+        epoch_id = self.one_of_the_living(number)
+        self.model.holds[hold_id] = (account.id, nano, epoch_id)
         expected: type[Exception] | None = None
         if kept.frozen:
             expected = FrozenAccountError
-        elif kept.currency != currency:
+        elif not own:
             expected = BadRequestError
         elif nano > kept.posted - kept.held:
             expected = BalanceTooLowError
-        if epoch.id not in self.alive:
-            return hold_id  # the dead take nothing
-        work = taken(self.store, hold_id, Money(nano, currency), account=account, epoch_id=epoch.id)
+        work = taken(self.store, hold_id, Money(nano, currency), account=account, epoch_id=epoch_id)
         if expected is not None:
             with pytest.raises(expected) as refused:
                 self.run_(work)
@@ -210,7 +211,7 @@ class Ledger(RuleBasedStateMachine):
         assert charged == (expected and Charged(*(Money(nano, currency) for nano in expected)))
 
     @rule(hold_id=holds, resolved=st.booleans())
-    def release(self, hold_id: str, resolved: bool) -> None:  # noqa: FBT001 - drawn
+    def release(self, *, hold_id: str, resolved: bool) -> None:
         done = self.run_(released(self.store, hold_id, resolved=resolved))
         state = "resolved" if resolved else "released"
         assert done == (self.model.end(hold_id, state) is not None)

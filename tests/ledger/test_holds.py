@@ -86,9 +86,11 @@ def test_other_money_and_other_accounts_are_refused(
     with pytest.raises(BadRequestError, match="there is no account 'acct_x'"):
         run(taken(store, "a", usd("1"), account=Account(id="acct_x", **_fields(acme))))
     # Our own accounts are never held from, whatever they come to.
+    run(taken(store, "b", usd("1"), account=acme))
+    run(captured(store, "b", usd("1")))
     with pytest.raises(BadRequestError, match="there is no account ':revenue:USD'"):
-        run(taken(store, "a", usd("0"), account=Account(id=":revenue:USD", **_fields(acme))))
-    assert states(store) == {}
+        run(taken(store, "a", usd("1"), account=Account(id=":revenue:USD", **_fields(acme))))
+    assert states(store) == {"b": "captured"}
 
 
 def _fields(account: Account) -> dict[str, Any]:

@@ -163,7 +163,7 @@ async def _epoch(settings: Settings, store: Store, clock: Clock) -> Epoch | None
 def _spare_the_collector() -> None:
     """Have the collector of circular garbage look less often, and never at what stays for good.
 
-    A request leaves no circles unless it fails; looking for them took a tenth of its time.
+    A request that ends well leaves none; looking for them took a tenth of its time.
     """
     gc.collect()
     gc.freeze()

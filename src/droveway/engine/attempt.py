@@ -202,6 +202,8 @@ class Attempt:
     def _finish(self) -> None:
         self.ended_at = self.clock.monotonic()
         self.watch.stop()
+        # The body holds its attempt: left in a circle, both would stay until somebody collects it.
+        self._body = None
         self.ended.set_result(None)
         if self._wire_open and self.call is not None:
             if self.error is not None:

@@ -62,7 +62,11 @@ class Watch:
         self._set(self._clock.monotonic() + self._span)
 
     def stop(self) -> None:
-        """Stop for good."""
+        """Stop for good, and let go of whoever wanted to be told: the two hold each other."""
+        self._cancel()
+        self._expired = _nobody
+
+    def _cancel(self) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -72,7 +76,7 @@ class Watch:
         due = min(deadline, self._total_at)
         if self._alarm is not None and self._alarm_at <= due:
             return
-        self.stop()
+        self._cancel()
         self._alarm_at = due
         self._alarm = self._clock.call_at(due, self._look)
 
@@ -85,3 +89,7 @@ class Watch:
             self._expired(self._phase)
         else:
             self._set(self._deadline)
+
+
+def _nobody(phase: Phase) -> None:
+    """Stand in where nobody wants to be told any more."""

@@ -74,10 +74,18 @@ class Answer:
 
         def on_news() -> None:
             self._gateway.guarded(self.visit, looked)
-            if self.exchange.outbox.closed:
+            outbox = self.exchange.outbox
+            if outbox.closed and not outbox.holds_events:
+                self._let_go()
+            if outbox.closed:
                 self._settle()
 
         self.exchange.outbox.on_news = on_news
+
+    def _let_go(self) -> None:
+        """Undo what holds in a circle, so that nothing waits for the collector to find it."""
+        self.exchange.outbox.on_news = None
+        self.visit.let_go()
 
     def _settle(self) -> None:
         usage = None if self.exchange.row is None else self.exchange.row.usage

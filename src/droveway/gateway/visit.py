@@ -166,6 +166,10 @@ class Visit:
         if not self.gone and not self.is_answered:
             self._wire.abort()
 
+    def let_go(self) -> None:
+        """Tell nobody any more: who would be told holds this visit."""
+        self.on_gone = self.on_room = _nothing
+
     def lost(self) -> None:
         """Take note that the caller hung up."""
         self.gone = True
