@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway lock clean
+.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway ledger-crash lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/coverage run -m pytest -p no:xdist --durations=8
 	$(BIN)/coverage combine
 	$(BIN)/coverage report --skip-covered --show-missing
+
+ledger-crash: $(DEV_STAMP)  ## kill servers that take money, 200 times (LEDGER_CRASH_KILLS), and cut their log
+	$(BIN)/pytest -m long tests/cli/test_billing_crashes.py tests/ledger/test_cut_log.py
 
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py

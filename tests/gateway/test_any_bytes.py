@@ -1,8 +1,9 @@
 """Whatever bytes come: answers in turn that are HTTP/1.1, whatever the cuts, and no exception."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import h11
 import msgspec
@@ -310,6 +311,48 @@ def test_whoever_is_far_ahead_is_read_no_further() -> None:
         house.answer(house.waiting.pop(0))
         assert transport.is_reading == (left <= PIPELINED_MAX)
     assert len(house.seen) == count
+
+
+# What is written to a caller.
+
+
+def visit_of(sent: bytes) -> tuple[Visit, FakeTransport, Connection]:
+    house, transport = EchoHouse(), FakeTransport()
+    connection = Connection(house, house)
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.data_received(sent)
+    return house.waiting[0], transport, connection
+
+
+def test_a_request_is_answered_once_and_nothing_follows() -> None:
+    visit, transport, _ = visit_of(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    visit.respond(200, b"1")
+    said = bytes(transport.written)
+    again: Callable[[], None] = partial(visit.respond, 200, b"2")
+    further: Callable[[], None] = partial(visit.write, b"2")
+    for late in (again, further, visit.start, visit.end):
+        with pytest.raises(AssertionError):
+            late()
+    visit.cut()
+    assert bytes(transport.written) == said
+    assert not transport.is_over, "the next answer goes out on it"
+
+
+def test_what_is_written_to_a_caller_who_is_gone_is_dropped() -> None:
+    for hangs_up in (True, False):
+        visit, transport, connection = visit_of(b"GET /later HTTP/1.1\r\nHost: x\r\n\r\n")
+        told: list[bool] = []
+        visit.on_gone = partial(told.append, True)
+        if hangs_up:
+            connection.eof_received()
+        connection.connection_lost(None)
+        assert told == [True]
+        assert visit.gone
+        for late in (partial(visit.respond, 200, b""), visit.start, visit.end, visit.cut):
+            late()
+        visit.write(b"late")
+        assert not transport.written
+        assert not connection.busy
 
 
 # Bodies.

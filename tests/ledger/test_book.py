@@ -12,7 +12,8 @@ import droveway.ledger.book
 from books import AT, SECONDS, captured, funded, taken, totals, usd
 from droveway.clock import StillClock
 from droveway.errors import BadRequestError
-from droveway.ledger import Book, TopUp
+from droveway.ledger import Book, TopUp, statements
+from droveway.ledger.postings import post
 from droveway.money import NANO_MAX, Money
 from droveway.storage import Connection, Store
 from lab import run
@@ -161,6 +162,36 @@ def test_fifty_at_once_are_booked_once(store: Store, book: Book) -> None:
     assert sum(not each.again for each in booked) == 1
     assert len({each.id for each in booked}) == 1
     assert book.show("acme").posted == usd("5")
+
+
+def test_where_the_reference_is_overlooked_the_table_refuses_it(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statements, "TRANSFER_OF", f"{statements.TRANSFER_OF} AND 0")
+    run(book.open("acme"))
+    run(book.top_up("acme", usd("5"), reference="wire-1"))
+    with pytest.raises(apsw.ConstraintError, match=r"UNIQUE.*reference"):
+        run(book.top_up("acme", usd("5"), reference="wire-1"))
+    assert book.show("acme").posted == usd("5")
+
+
+@pytest.mark.parametrize(
+    ("nano", "currency"), [((5, -5), "CNY"), ((5, -4), "USD")], ids=["currency", "sum"]
+)
+def test_what_does_not_balance_is_never_posted(
+    nano: tuple[int, int], currency: str, *, store: Store, book: Book
+) -> None:
+    """Ours: such a call is a fault of ours, and nothing of it stays."""
+    account = run(book.open("acme"))
+    entries = {account.id: nano[0], f":clearing:{currency}": nano[1]}
+
+    def work(db: Connection) -> None:
+        post(db, "top_x", entries, kind="topup", currency=currency, at_us=0, reference="x", told={})
+
+    with pytest.raises(AssertionError):
+        run(store.write(work))
+    assert store.read("SELECT count(*) FROM transfer") == [(0,)]
+    assert book.show("acme").posted == usd("0")
 
 
 TOP_UP = """

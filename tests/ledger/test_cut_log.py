@@ -7,7 +7,6 @@ zeros; not as pages that come in another order, which the checksums of the log a
 """
 
 import asyncio
-import os
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ class Watched(apsw.VFSFile):
 
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         self.path = name.filename() if isinstance(name, apsw.URIFilename) else name or ""
-        super().__init__("unix", name, flags)  # type: ignore[arg-type]  # as it was given
+        super().__init__("unix", name, flags)
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         super().xSync(flags)
@@ -167,7 +166,7 @@ async def record(folder: Path) -> Recorded:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
     disk = Disk()
     try:
         made = run(record(tmp_path_factory.mktemp("log")))
@@ -175,7 +174,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recorded]:
         disk.unregister()
         Disk.synced.clear()
     assert len(made.moved) == 1 + len(made.acknowledged) + sum(1 for n in range(REQUESTS) if n % 13)
-    yield made
+    return made
 
 
 def around(places: Sequence[int]) -> Iterator[int]:

@@ -380,9 +380,10 @@ def test_without_the_guard_the_trigger_ends_a_hold_once(
 
 
 def test_a_hold_of_less_than_nothing_is_refused(store: Store, acme: Account) -> None:
+    run(taken(store, "other", usd("5"), account=acme))
     with pytest.raises(apsw.ConstraintError, match="CHECK"):
         run(taken(store, "a", Money(-1, "USD"), account=acme))
-    assert states(store) == {}
+    assert states(store) == {"other": "held"}
 
 
 def test_one_work_may_take_and_end_what_it_likes(store: Store, book: Book, acme: Account) -> None:

@@ -9,8 +9,6 @@ second finds that it is not held any more, and changes nothing.
     (none)     take, it fits         held        available → held
     (none)     take, it does not     (none)      402; nothing has changed
     held       extend, it fits       held        available → held, by that much more
-    held       extend, it does not   held        402 within the stream, which ends
-    held       extend, it fits       held        available → held
     held       extend, it does not   held        402; nothing has changed
     held       capture               captured    held → available; then the cost → revenue
     held       release               released    held → available
