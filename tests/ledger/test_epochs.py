@@ -7,17 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from books import AT, SECONDS, add_epoch, captured, funded, released, states, taken, usd
+from books import AT, SECONDS, captured, funded, released, states, taken, usd
 from droveway.errors import SettingsError, StoreUnavailableError
 from droveway.ledger import Account, Book, Epoch, faults
 from droveway.money import Money
 from droveway.storage import Store
-from droveway.storage.checkpoints import Checkpoints
 from lab import run
 
 OPEN = "SELECT id FROM epoch WHERE ended_at_us IS NULL AND id <> 'epoch-of-the-test' ORDER BY id"
@@ -328,50 +326,3 @@ def test_killed_at_any_instruction_nothing_acknowledged_is_lost(
     assert {what for what, _, _ in told} == {"topup", "held", "captured", "released"}
     assert Book(store).show("acme").held == usd("0")
     assert files(store) == []
-
-
-def test_every_point_at_which_power_may_fail_leaves_a_sound_ledger(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Spec: the log is cut in and after every frame; what is left is what was true at a moment."""
-    monkeypatch.setattr(Checkpoints, "committed", lambda _: None)
-    path, beside = tmp_path / "cut.db", tmp_path / "cut.db-wal"
-    with Store(path) as whole:
-        database = path.read_bytes()
-        true = run(trade(whole))
-        log = beside.read_bytes()
-        assert path.read_bytes() == database
-    frame = 24 + int.from_bytes(log[8:12], "big")
-    seen = []
-    for end in range(32, len(log) + 1, frame // 2):
-        path.write_bytes(database)
-        beside.write_bytes(log[:end])
-        (tmp_path / "cut.db-shm").unlink(missing_ok=True)
-        with Store(path) as cut:
-            assert faults(cut) == []
-            seen.append(balances(cut))
-    assert [state for state, _ in groupby(seen)] == true
-
-
-def balances(store: Store) -> list[tuple[int, int]]:
-    return [(each.posted.nano, each.held.nano) for each in Book(store).list()]
-
-
-async def trade(store: Store) -> list[list[tuple[int, int]]]:
-    """Returns the balances after each commit that changed them."""
-    true = [balances(store)]
-    book = Book(store)
-    account = await book.open("acme")
-    true.append(balances(store))
-    await book.top_up(account.id, usd("10"), reference="a")
-    true.append(balances(store))
-    await add_epoch(store)
-    for n in range(6):
-        await taken(store, f"{n}", usd("0.5"), account=account)
-        true.append(balances(store))
-        if n % 2:
-            await released(store, f"{n}")
-        else:
-            await captured(store, f"{n}", Money(n + 1, "USD"))
-        true.append(balances(store))
-    return true

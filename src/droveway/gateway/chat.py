@@ -31,7 +31,7 @@ def chat(gateway: "Gateway", visit: Visit) -> None:
     if inquiry.stream:
         streaming = Streaming(gateway, visit, answer, wants_usage=inquiry.wants_usage)
         answer.listen(streaming.look)
-        visit.on_room = streaming.look
+        visit.on_room = lambda: gateway.guarded(visit, lambda _: streaming.look())
     else:
         answer.listen(lambda: whole(answer))
 

@@ -168,8 +168,8 @@ class Pool:
     def _given_up(self, connection: Connection) -> None:
         if connection.open:
             connection.drop()
-        else:
-            self._lost(connection)
+        # Cancelled amid connecting, uvloop closes the socket without a word to its protocol.
+        self._lost(connection)
 
     def _freed(self, connection: Connection) -> None:
         lane = self._connections[connection]
