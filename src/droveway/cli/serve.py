@@ -224,14 +224,14 @@ def _keys(engine: Engine) -> set[str]:
 async def _serve_alone(settings: Settings, source: Source) -> signal.Signals:
     listener = listen(settings.server.host, settings.server.port)
     async with built(settings, source) as parts:
-        secret = await _first_key(parts.ring)
+        secret = await _first_key(parts.ring, settings)
         async with _beside(parts.journal.maintain(keep_days=settings.journal.keep_days)):
             with _at_hangup(parts.reloading):
                 return await serve(
                     parts.gateway,
                     listener,
                     drain_s=settings.server.drain_s,
-                    ready=lambda url: _announce(url, secret),
+                    ready=lambda url: _announce(url, secret, settings),
                 )
 
 
@@ -271,7 +271,9 @@ async def _serve_by_workers(settings: Settings, source: Source) -> signal.Signal
                 ):
                     with _at_hangup(reloading):
                         if ready:
-                            _announce(workers.url, await _first_key(KeyRing(store)))
+                            _announce(
+                                workers.url, await _first_key(KeyRing(store), settings), settings
+                            )
                         return await workers.gone()
     finally:
         await store.aclose()
@@ -304,8 +306,11 @@ def _worker_command() -> list[str]:
     return [sys.executable, *([] if here else ["-P"]), "-m", WORKER]
 
 
-async def _first_key(ring: KeyRing) -> str | None:
-    return None if ring.list() else (await ring.add(FIRST_KEY))[1]
+async def _first_key(ring: KeyRing, settings: Settings) -> str | None:
+    """Make the first key; with billing a key needs an account, which only an operator can name."""
+    if ring.list() or settings.billing.enabled:
+        return None
+    return (await ring.add(FIRST_KEY))[1]
 
 
 @asynccontextmanager
@@ -328,17 +333,20 @@ def _tell_of_its_end(task: asyncio.Task[None]) -> None:
         LOG.error("%s ended, and its work with it", task.get_coro(), exc_info=error)
 
 
-def _announce(url: str, secret: str | None) -> None:
+def _announce(url: str, secret: str | None, settings: Settings) -> None:
     click.echo(f"listening on {url}")
     sys.stdout.flush()
-    click.echo(_welcome(url, secret), err=True)
+    click.echo(_welcome(url, secret, settings), err=True)
 
 
-def _welcome(url: str, secret: str | None) -> str:
+def _welcome(url: str, secret: str | None, settings: Settings) -> str:
     url = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    make = "make a key: droveway keys add NAME"
+    if settings.billing.enabled:
+        make += " --account ACCOUNT (billing is on; see droveway accounts --help)"
     lines = [
         f"OpenAI-compatible base URL: {url}/v1",
-        f"first key, shown only now:  {secret}" if secret else "make a key: droveway keys add NAME",
+        f"first key, shown only now:  {secret}" if secret else make,
         "paste into a shell:",
         f"  export OPENAI_BASE_URL={url}/v1",
         f"  export OPENAI_API_KEY={secret or 'YOUR_KEY'}",
