@@ -59,6 +59,7 @@ bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 
 bench-gateway: $(DEV_STAMP)  ## the gateway beside nginx, in one run of three minutes
 	$(BIN)/python benchmarks/gateway.py
+	$(BIN)/python benchmarks/rooms.py
 
 docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
