@@ -73,7 +73,7 @@ def show_account(name: str, *, config: Path | None, as_json: bool) -> None:
 @options.config
 @options.as_json
 def freeze_account(name: str, *, config: Path | None, as_json: bool) -> None:
-    """Serve nothing more for an account; what is on its way ends."""
+    """Serve nothing more for an account; what is on its way ends on the money it holds."""
     _print_account(_work(config, lambda book: book.freeze(name)), as_json=as_json)
 
 

@@ -101,7 +101,10 @@ class Book:
         return account_of(rows[0])
 
     async def freeze(self, name_or_id: str) -> Account:
-        """Serve nothing more for an account; what is on its way ends. Harmless twice."""
+        """Serve nothing more for an account; harmless twice.
+
+        What is on its way ends on the money it holds: a stream that needs more is ended.
+        """
         account, now = self.show(name_or_id), micros(self._clock.now())
         await self._store.write(lambda db: db.run(statements.FREEZE, (now, account.id)))
         return self.show(account.id)
