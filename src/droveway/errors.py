@@ -13,6 +13,9 @@ DrovewayError
 │   ├── MethodNotAllowedError        405 method_not_allowed
 │   ├── UnpricedModelError           404 model_unpriced
 │   ├── LimitExceededError           402 budget_exhausted
+│   ├── RequestInFlightError         409 request_in_flight
+│   ├── AlreadyServedError           409 already_served
+│   ├── IdempotencyMismatchError     422 idempotency_mismatch
 │   ├── BalanceTooLowError           402 insufficient_balance
 │   ├── FrozenAccountError           403 account_frozen
 │   ├── DeadlineExceededError        429 deadline_exceeded
@@ -128,7 +131,7 @@ class UnpricedModelError(CallerError):
 
 
 class LimitExceededError(CallerError):
-    """A limit that the caller set (`max_cost`, `max_requests`) leaves no room for this call."""
+    """A limit leaves no room for this call: `max_cost`, `max_requests`, or a gateway's budget."""
 
     status = 402
     code = "budget_exhausted"
@@ -156,6 +159,45 @@ class BalanceTooLowError(CallerError):
         super().__init__(message, attempts=attempts)
         self.available = available
         self.needed = needed
+
+
+class RequestInFlightError(CallerError):
+    """A request with this Idempotency-Key is on its way.
+
+    Attributes:
+        retry_after_s: When it is worth asking again.
+    """
+
+    status = 409
+    code = "request_in_flight"
+    retryable = True
+    retry_after_s: float = 2.0
+
+
+class AlreadyServedError(CallerError):
+    """A request with this Idempotency-Key was served and charged, and its answer is not kept.
+
+    Attributes:
+        request_id: Which request that was.
+        cost: What it was charged.
+    """
+
+    status = 409
+    code = "already_served"
+
+    def __init__(
+        self, message: str, *, attempts: int = 0, request_id: str = "", cost: "Money | None" = None
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.request_id = request_id
+        self.cost = cost
+
+
+class IdempotencyMismatchError(CallerError):
+    """This Idempotency-Key was used for another body."""
+
+    status = 422
+    code = "idempotency_mismatch"
 
 
 class FrozenAccountError(CallerError):

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import apsw
 import pytest
@@ -12,13 +13,14 @@ import droveway.ledger.book
 from books import AT, SECONDS, captured, funded, taken, totals, usd
 from droveway.clock import StillClock
 from droveway.errors import BadRequestError
-from droveway.ledger import Book, TopUp, statements
-from droveway.ledger.postings import post
+from droveway.ledger import Book, Entry, TopUp, statements
+from droveway.ledger.postings import Leg, Transfer, post
+from droveway.ledger.topups import top_up
 from droveway.money import NANO_MAX, Money
 from droveway.storage import Connection, Store
 from lab import run
 
-ADD_ENTRY = "INSERT INTO entry (transfer_id, account_id, amount_nano)"
+ADD_ENTRY = "INSERT INTO entry (transfer_id, account_id, fund, amount_nano)"
 
 # Accounts.
 
@@ -26,12 +28,8 @@ ADD_ENTRY = "INSERT INTO entry (transfer_id, account_id, amount_nano)"
 def test_a_new_account_has_nothing(book: Book) -> None:
     account = run(book.open(" acme "))
     zero = Money.zero("USD")
-    assert (account.name, account.posted, account.held, account.available) == (
-        "acme",
-        zero,
-        zero,
-        zero,
-    )
+    assert account.name == "acme"
+    assert {account.posted, account.promo, account.held, account.available} == {zero}
     assert account.frozen_at is None
     assert book.show("acme") == book.show(account.id) == account
     assert book.list() == (account,)
@@ -104,8 +102,14 @@ def test_a_topup_is_booked_once_for_each_reference(store: Store) -> None:
         amount=usd("5"),
         reference="wire-1",
         at=first.at,
+        paid=usd("5"),
+        rate=None,
+        source="manual",
+        refunded=usd("0"),
+        refunded_paid=usd("0"),
         again=True,
     )
+    assert book.topups("acme") == (first,)
     assert book.show("acme").posted == usd("5")
     assert len(book.entries("acme")) == 1
 
@@ -125,7 +129,7 @@ def test_a_reference_of_another_topup_is_refused(
 @pytest.mark.parametrize("amount", [Money(0, "USD"), Money(-1, "USD"), Money(5, "CNY")])
 def test_nothing_less_than_nothing_and_other_money_is_refused(amount: Money, book: Book) -> None:
     run(book.open("acme"))
-    with pytest.raises(BadRequestError, match=r"more than nothing|is in USD, not in CNY"):
+    with pytest.raises(BadRequestError, match=r"more than nothing|no rate for CNY is declared"):
         run(book.top_up("acme", amount, reference="wire-1"))
     assert book.entries("acme") == ()
 
@@ -133,7 +137,7 @@ def test_nothing_less_than_nothing_and_other_money_is_refused(amount: Money, boo
 @pytest.mark.parametrize("reference", ["", " ", "a\nb", "x" * 101])
 def test_what_is_no_reference_is_refused(reference: str, book: Book) -> None:
     run(book.open("acme"))
-    with pytest.raises(BadRequestError, match="no reference of a top-up"):
+    with pytest.raises(BadRequestError, match=r"is no reference; write up to 100"):
         run(book.top_up("acme", usd("1"), reference=reference))
 
 
@@ -167,7 +171,8 @@ def test_fifty_at_once_are_booked_once(store: Store, book: Book) -> None:
 def test_where_the_reference_is_overlooked_the_table_refuses_it(
     book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "TRANSFER_OF", f"{statements.TRANSFER_OF} AND 0")
+    known = f"{statements.TOPUP_BY_REFERENCE} AND 0"
+    monkeypatch.setattr(statements, "TOPUP_BY_REFERENCE", known)
     run(book.open("acme"))
     run(book.top_up("acme", usd("5"), reference="wire-1"))
     with pytest.raises(apsw.ConstraintError, match=r"UNIQUE.*reference"):
@@ -183,10 +188,13 @@ def test_what_does_not_balance_is_never_posted(
 ) -> None:
     """Ours: such a call is a fault of ours, and nothing of it stays."""
     account = run(book.open("acme"))
-    entries = {account.id: nano[0], f":clearing:{currency}": nano[1]}
+    legs = (
+        Leg(account.id, Money(nano[0], "USD")),
+        Leg(f":clearing:{currency}", Money(nano[1], currency)),
+    )
 
     def work(db: Connection) -> None:
-        post(db, "top_x", entries, kind="topup", currency=currency, at_us=0, reference="x", told={})
+        post(db, Transfer("top_x", "topup", 0, "x"), legs)
 
     with pytest.raises(AssertionError):
         run(store.write(work))
@@ -243,12 +251,11 @@ def test_a_topup_waits_for_the_disk(
     """Spec: money that came in outlives a loss of power; SQLite's FULL is 2, NORMAL is 1."""
     seen = []
 
-    def noting(db: Connection, topup: TopUp) -> TopUp:
+    def noting(db: Connection, *what: Any, **when: Any) -> TopUp:
         seen.extend(db.rows("PRAGMA synchronous"))
-        return write(db, topup)
+        return top_up(db, *what, **when)
 
-    write = droveway.ledger.book._book
-    monkeypatch.setattr(droveway.ledger.book, "_book", noting)
+    monkeypatch.setattr(droveway.ledger.book, "top_up", noting)
     run(book.open("acme"))
     run(book.top_up("acme", usd("1"), reference="a"))
     assert seen == [(2,)]
@@ -271,17 +278,17 @@ def test_a_statement_is_what_moved_the_money_in_that_time(store: Store) -> None:
         await book.top_up("acme", usd("1"), reference="wire-2")
 
     run(work())
-    told = [(each.kind, each.reference, each.amount) for each in book.entries("acme")]
-    assert told == [
-        ("topup", "wire-1", usd("5")),
-        ("usage", "req_1", usd("-0.75")),
-        ("topup", "wire-2", usd("1")),
-    ]
     later = AT + timedelta(seconds=60)
+    assert book.entries("acme") == (
+        Entry(at=AT, kind="topup", reference="wire-1", fund="money", amount=usd("5"),
+              told={"source": "manual"}),
+        Entry(at=AT, kind="usage", reference="req_1", fund="money", amount=usd("-0.75")),
+        Entry(at=later, kind="topup", reference="wire-2", fund="money", amount=usd("1"),
+              told={"source": "manual"}),
+    )  # fmt: skip
     assert [each.reference for each in book.entries("acme", since=later)] == ["wire-2"]
     assert [each.reference for each in book.entries("acme", until=later)] == ["wire-1", "req_1"]
     assert book.entries("acme", since=later, until=later) == ()
-    assert [each.at for each in book.entries("acme")] == [AT, AT, later]
 
 
 # What nobody rewrites.
@@ -299,10 +306,12 @@ def test_a_statement_is_what_moved_the_money_in_that_time(store: Store) -> None:
         ("DELETE FROM account", "FOREIGN KEY"),
         ("DELETE FROM epoch", "FOREIGN KEY"),
         ("UPDATE account SET posted_nano = 0, held_nano = 1 WHERE name = 'acme'", "CHECK"),
+        ("UPDATE account SET posted_nano = -1, promo_nano = 1 WHERE name = 'acme'", "CHECK"),
+        ("UPDATE account SET promo_nano = 1 WHERE id = ':revenue:USD'", "CHECK"),
         ("UPDATE account SET posted_nano = 1.5 WHERE name = 'acme'", "REAL"),
         ("UPDATE account SET held_nano = -1 WHERE name = 'acme'", "CHECK"),
-        (f"{ADD_ENTRY} SELECT transfer_id, account_id, 5 FROM entry", "UNIQUE"),
-        (f"{ADD_ENTRY} SELECT id, 'acct_x', 5 FROM transfer", "FOREIGN KEY"),
+        (f"{ADD_ENTRY} SELECT transfer_id, account_id, fund, 5 FROM entry", "UNIQUE"),
+        (f"{ADD_ENTRY} SELECT id, 'acct_x', 'money', 5 FROM transfer", "FOREIGN KEY"),
     ],
 )  # fmt: skip
 def test_what_was_booked_is_never_rewritten(sql: str, said: str, store: Store) -> None:

@@ -19,12 +19,15 @@ import apsw
 import pytest
 
 from books import usd
+from droveway.chat import Usage
 from droveway.clock import SystemClock
+from droveway.engine.billing import billing_of
 from droveway.engine.records import Row
 from droveway.engine.settling import Bill, Bound
 from droveway.engine.till import Till, Tills
 from droveway.ledger import Book, Epoch, faults
 from droveway.money import PICO_PER_NANO, Money
+from droveway.settings import BillingSettings
 from droveway.storage import Store
 from lab import run
 
@@ -118,15 +121,19 @@ async def serve(till: Till, number: int, chance: random.Random) -> None:
     bound = Bound(
         input_tokens=10,
         input_cost=usd("0.001"),
+        estimated_cost=usd("0.001"),
         output_pico=1_000 * PICO_PER_NANO,
         output_cap=chance.randrange(1, 5_000),
         output_max=100_000,
     )
     hold = await till.hold(bound, request_id=name)
     cost = Money(chance.randrange(1, 2_000_000), "USD")
-    row = Row(id=name, at=SystemClock().now(), asked="m", outcome="completed", cost=cost)
+    usage = Usage(input=10, output=1)
+    row = Row(
+        id=name, at=SystemClock().now(), asked="m", outcome="completed", cost=cost, usage=usage
+    )
     if number % 13:
-        await till.settle(hold, Bill(cost=cost), row=row)
+        await till.settle(hold, Bill(cost=cost, usage=usage), row=row)
     else:
         await till.release(hold, row=row)
 
@@ -145,7 +152,8 @@ async def record(folder: Path) -> Recorded:
         before = path.read_bytes()
         clock = SystemClock()
         epoch = await Epoch.begin(store, at=clock.now())
-        till = Tills(store, epoch, clock=clock).of(account.id)
+        billing = billing_of(BillingSettings(enabled=True))
+        till = Tills(store, epoch, billing=billing, clock=clock).of(account.id)
         for number in range(0, REQUESTS, AT_ONCE):
             several = range(number, min(number + AT_ONCE, REQUESTS))
             if number % 3:

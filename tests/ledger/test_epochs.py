@@ -7,13 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from books import AT, SECONDS, captured, funded, released, states, taken, usd
+from books import AT, SECONDS, captured, funded, released, states, taken, totals, usd
 from droveway.errors import SettingsError, StoreUnavailableError
 from droveway.ledger import Account, Book, Epoch, faults
+from droveway.ledger.holds import note_progress
 from droveway.money import Money
 from droveway.storage import Store
 from lab import run
@@ -87,6 +89,31 @@ def test_holds_of_the_dead_are_resolved_and_only_theirs(
     assert book.show("acme").held == usd("10")
     run(alive.end(at=AT))
     run(third.end(at=AT))
+
+
+def test_what_the_dead_had_written_down_is_charged_within_what_they_held(
+    store: Store, book: Book, acme: Account
+) -> None:
+    """Spec: it was delivered, so it is paid for; what was not delivered is given back."""
+    dead = begin(store)
+    for name, progress in (("none", "0"), ("some", "2.5"), ("all", "10"), ("more", "70")):
+        run(taken(store, name, usd("10"), account=acme, epoch_id=dead.id))
+        # The last word counts, whatever was written down before.
+        for cost in (usd("1"), usd(progress)):
+            assert run(store.write(partial(note_progress, hold_id=name, cost=cost)))
+    die(dead)
+    run(begin(store).end(at=AT))
+    assert set(states(store).values()) == {"resolved"}
+    assert dict(store.read("SELECT id, charged_nano FROM hold")) == {
+        "none": None,
+        "some": usd("2.5").nano,
+        "all": usd("10").nano,
+        "more": usd("10").nano,
+    }
+    assert (book.show("acme").held, book.show("acme").posted) == (usd("0"), usd("977.5"))
+    # Nobody writes anything down for what has ended.
+    assert not run(store.write(partial(note_progress, hold_id="some", cost=usd("9"))))
+    assert ("loss", usd("0")) in totals(store).items()
 
 
 def test_a_lock_whose_file_is_gone_is_free(store: Store, acme: Account) -> None:
@@ -164,7 +191,7 @@ from functools import partial
 from pathlib import Path
 from droveway.clock import SystemClock
 from droveway.ledger import Book, Epoch
-from droveway.ledger.holds import capture, release, take
+from droveway.ledger.holds import capture, note_progress, release, take
 from droveway.money import Money
 from droveway.storage import Store
 
@@ -190,6 +217,9 @@ async def work(store, name, count):
         elif n % 3 == 1:
             await store.write(partial(release, hold_id=f"{name}-{n}", at=at()))
             print("released", f"{name}-{n}", 0, flush=True)
+        else:
+            await store.write(partial(note_progress, hold_id=f"{name}-{n}", cost=usd(300 * n)))
+            print("noted", f"{name}-{n}", 300 * n, flush=True)
     await asyncio.Event().wait()
 
 with Store(Path(sys.argv[1])) as store:
@@ -250,8 +280,8 @@ def test_what_a_killed_process_held_is_given_back_by_the_next_that_starts(
     store: Store, book: Book, acme: Account
 ) -> None:
     with cashier(store, "one", count=6) as one, cashier(store, "other", count=3) as other:
-        one.lines(1 + 6 * 2 + 4)
-        other.lines(1 + 3 * 2 + 2)
+        one.lines(1 + 6 * 3)
+        other.lines(1 + 3 * 3)
         mine = begin(store)
         run(taken(store, "mine", usd("1"), account=acme, epoch_id=mine.id))
         held = {"one-2", "one-5", "other-2", "mine"}
@@ -271,6 +301,9 @@ def test_what_a_killed_process_held_is_given_back_by_the_next_that_starts(
         assert run(next_one.resolve_the_dead(at=AT)) == 1
         assert states(store)["other-2"] == "resolved"
         assert states(store)["mine"] == "held"
+    # What they had written down is charged, and never more than was held.
+    charged = "SELECT id, charged_nano FROM hold WHERE state = 'resolved' ORDER BY id"
+    assert store.read(charged) == [("one-2", 500), ("one-5", 500), ("other-2", 500)]
     for epoch in (mine, next_one):
         run(epoch.end(at=AT))
     assert book.show("acme").held == usd("0")
@@ -289,6 +322,8 @@ def check_what_was_told(store: Store, told: list[tuple[str, str, int]]) -> None:
     for what, name, nano in told:
         if what == "topup":
             assert topups[name] == nano
+        elif what == "noted":
+            assert holds[name] == ["resolved", min(nano, 500)]
         elif what == "held":
             assert name in holds
         else:
@@ -329,6 +364,6 @@ def test_killed_at_any_instruction_nothing_acknowledged_is_lost(
                 assert open_ones == sorted(living)
         check_what_was_told(store, told)
     assert len(told) >= ROUNDS * 3
-    assert {what for what, _, _ in told} == {"topup", "held", "captured", "released"}
+    assert {what for what, _, _ in told} == {"topup", "held", "captured", "released", "noted"}
     assert Book(store).show("acme").held == usd("0")
     assert files(store) == []

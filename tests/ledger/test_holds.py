@@ -39,6 +39,11 @@ def sums(book: Book, name: str = "acme") -> tuple[str, str, str]:
     return account.available.decimal(), account.held.decimal(), account.posted.decimal()
 
 
+def charged(account: Account, paid: str, lost: str = "0") -> Charged:
+    """What is told of a charge; the account is as it was funded."""
+    return Charged(usd(paid), usd(lost), account.posted, account.id)
+
+
 # Taking.
 
 
@@ -71,7 +76,7 @@ def test_nothing_is_held_for_a_frozen_account_and_what_is_held_ends(
     with pytest.raises(FrozenAccountError) as refused:
         run(taken(store, "b", usd("1"), account=acme))
     assert (refused.value.status, refused.value.code) == (403, "account_frozen")
-    assert run(captured(store, "a", usd("3"))) == Charged(usd("3"), usd("0"))
+    assert run(captured(store, "a", usd("3"))) == charged(acme, "3")
     run(book.top_up("acme", usd("1"), reference="wire-1"))
     run(book.thaw("acme"))
     run(taken(store, "b", usd("8"), account=acme))
@@ -110,7 +115,7 @@ def test_a_request_holds_once(store: Store, book: Book, acme: Account) -> None:
 def test_a_hold_of_nothing_costs_nothing(store: Store, book: Book, acme: Account) -> None:
     """Ours: a free model's request is held and settled like any other."""
     run(taken(store, "a", usd("0"), account=acme))
-    assert run(captured(store, "a", usd("0"))) == Charged(usd("0"), usd("0"))
+    assert run(captured(store, "a", usd("0"))) == charged(acme, "0")
     assert (sums(book), states(store)) == (("10.00", "0.00", "10.00"), {"a": "captured"})
     assert len(book.entries("acme")) == 1
 
@@ -191,7 +196,7 @@ def test_a_hold_grows_by_what_is_available(store: Store, book: Book, acme: Accou
         run(extended(store, "a", usd("1.5"), account=acme))
     assert (refused.value.available, refused.value.needed) == (usd("1"), usd("1.5"))
     assert sums(book) == ("1.00", "9.00", "10.00")
-    assert run(captured(store, "a", usd("8"))) == Charged(usd("8"), usd("0"))
+    assert run(captured(store, "a", usd("8"))) == charged(acme, "8")
     assert sums(book) == ("2.00", "0.00", "2.00")
 
 
@@ -246,7 +251,7 @@ def test_a_capture_charges_the_cost_and_gives_the_rest_back(
     store: Store, book: Book, acme: Account
 ) -> None:
     run(taken(store, "a", usd("4"), account=acme))
-    assert run(captured(store, "a", usd("1.25"))) == Charged(usd("1.25"), usd("0"))
+    assert run(captured(store, "a", usd("1.25"))) == charged(acme, "1.25")
     assert sums(book) == ("8.75", "0.00", "8.75")
     assert totals(store) == {"clearing": usd("-10"), "revenue": usd("1.25"), "loss": usd("0")}
     assert store.read("SELECT ended_at_us, charged_nano FROM hold") == [
@@ -263,7 +268,7 @@ def test_a_capture_above_the_hold_takes_what_is_available_and_the_rest_is_our_lo
 ) -> None:
     run(taken(store, "other", usd("3"), account=acme))
     run(taken(store, "a", usd("4"), account=acme))
-    assert run(captured(store, "a", usd(cost))) == Charged(usd(paid), usd(lost))
+    assert run(captured(store, "a", usd(cost))) == charged(acme, paid, lost)
     account = book.show("acme")
     assert account.held == usd("3")
     assert account.posted == usd("10") - usd(paid)
@@ -280,7 +285,7 @@ def test_where_nothing_is_left_the_whole_cost_is_our_loss(
 ) -> None:
     run(taken(store, "other", usd("10"), account=acme))
     run(taken(store, "a", usd("0"), account=acme))
-    assert run(captured(store, "a", usd("2"))) == Charged(usd("0"), usd("2"))
+    assert run(captured(store, "a", usd("2"))) == charged(acme, "0", "2")
     assert sums(book) == ("0.00", "10.00", "10.00")
     assert [each.reference for each in book.entries("acme")] == ["first-of-acme"]
 
@@ -359,7 +364,9 @@ def test_without_the_guard_the_check_keeps_a_balance_above_zero(
     *, store: Store, book: Book, acme: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        statements, "SET_ASIDE", without("AND posted_nano - held_nano >= ?1", statements.SET_ASIDE)
+        statements,
+        "SET_ASIDE",
+        without("AND posted_nano + promo_nano - held_nano - ?1 >= ?4", statements.SET_ASIDE),
     )
     ended = run(outcomes(store, acme, [f"req_{n}" for n in range(50)]))
     assert ended.count(None) == 10
@@ -370,12 +377,15 @@ def test_without_the_guard_the_check_keeps_a_balance_above_zero(
 def test_without_the_guard_the_trigger_ends_a_hold_once(
     *, store: Store, book: Book, acme: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statements, "END_HOLD", without("AND state = 'held'", statements.END_HOLD))
+    for name in ("OPEN_HOLD", "END_HOLD", "END_HOLD_FREE"):
+        unguarded = without("AND state = 'held'", getattr(statements, name))
+        monkeypatch.setattr(statements, name, unguarded)
     run(taken(store, "other", usd("5"), account=acme))
     run(taken(store, "a", usd("4"), account=acme))
     run(captured(store, "a", usd("3")))
-    with pytest.raises(apsw.ConstraintError, match="a hold ends once"):
-        run(released(store, "a"))
+    for again in (released(store, "a"), captured(store, "a", usd("3"))):
+        with pytest.raises(apsw.ConstraintError, match="a hold ends once"):
+            run(again)
     assert sums(book) == ("2.00", "5.00", "7.00")
 
 

@@ -1,19 +1,18 @@
 """This file knows what a key is: who asks with it, and how much they may ask."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from droveway.errors import BadRequestError
+from droveway.storage.moments import micros, moment
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAME_SIGNS_MAX: Final = 100
 # Any zone's end of that year is still a moment in UTC.
 _YEAR_MAX: Final = 9998
 _LIMIT_MAX: Final = 2**63 - 1
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,11 +120,6 @@ def usable_name(name: str) -> str:
     return name
 
 
-def micros(at: datetime) -> int:
-    """Write a moment as the store keeps it: whole microseconds since 1970."""
-    return (at - EPOCH) // _MICROSECOND
-
-
 def row_of(key: Key) -> KeyRow:
     """Write a key as the store keeps it."""
     return KeyRow(
@@ -158,10 +152,10 @@ def key_of(row: tuple[Any, ...]) -> Key:
         concurrency=kept.concurrency,
         tags=msgspec.json.decode(kept.tags),
         account=kept.account_id,
-        created_at=EPOCH + _MICROSECOND * kept.created_at_us,
+        created_at=moment(kept.created_at_us),
         revoked_at=_moment(kept.revoked_at_us),
     )
 
 
 def _moment(kept: int | None) -> datetime | None:
-    return None if kept is None else EPOCH + _MICROSECOND * kept
+    return None if kept is None else moment(kept)

@@ -7,10 +7,11 @@ from datetime import UTC
 from typing import Any, Final
 
 from droveway.accounts import secret, statements
-from droveway.accounts.key import Key, key_of, micros, row_of, terms_of, usable_name
+from droveway.accounts.key import Key, key_of, row_of, terms_of, usable_name
 from droveway.clock import Clock, SystemClock
 from droveway.errors import BadRequestError, InvalidKeyError
 from droveway.storage import Store
+from droveway.storage.moments import micros
 
 _REFUSED: Final = "this API key opens nothing here; check it, or make one: droveway keys add NAME"
 

@@ -1,7 +1,8 @@
 """This file knows what is done with accounts: opened, topped up, frozen, shown."""
 
 import secrets
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -9,39 +10,16 @@ import msgspec
 from droveway.clock import Clock, SystemClock
 from droveway.errors import BadRequestError
 from droveway.ledger import statements
-from droveway.ledger.account import (
-    Account,
-    account_of,
-    micros,
-    moment,
-    usable_name,
-    usable_reference,
-)
-from droveway.ledger.postings import CLEARING, own_account, post
-from droveway.money import NANO_MAX, Money
+from droveway.ledger.account import Account, account_of, unknown_account, usable_name
+from droveway.ledger.postings import Fund
+from droveway.ledger.topups import MANUAL, Payment, Rate, TopUp, top_up, topups_of
+from droveway.money import Money
 from droveway.storage import Connection, Store
+from droveway.storage.moments import micros, moment
 
 _EVER_US: Final = (-(2**63), 2**63 - 1)
-
-
-class TopUp(msgspec.Struct, frozen=True, kw_only=True):
-    """Money that came in.
-
-    Attributes:
-        id: Ours.
-        account: Who has it.
-        amount: How much.
-        reference: Whose word it is: a bank's, a payment's; no two top-ups share one.
-        at: When it was booked, UTC.
-        again: Whether it was booked before, and nothing has changed this time.
-    """
-
-    id: str
-    account: str
-    amount: Money
-    reference: str
-    at: datetime
-    again: bool = False
+USE_WATCHED: Final = timedelta(days=7)
+_DAY: Final = timedelta(days=1)
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,15 +27,31 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at: When, UTC.
-        kind: topup or usage.
-        reference: The top-up's reference, or the request's id.
-        amount: Positive came in, negative was used.
+        kind: topup, refund, grant, expiry or usage.
+        reference: That of the top-up, refund or credit, or the request's id.
+        fund: Whether it is paid-in money or promotional credit.
+        amount: Positive came in, negative was used or went back.
+        told: Further words, such as what was paid in another currency, and by which rate.
     """
 
     at: datetime
     kind: str
     reference: str
+    fund: Fund
     amount: Money
+    told: Mapping[str, Any] = {}
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long what is left will do, if all goes on as in the last week.
+
+    Attributes:
+        daily: What was used a day; the mean of the last seven days, or of its whole life.
+        days_left: Whole days that what is available covers; None where nothing was used.
+    """
+
+    daily: Money
+    days_left: int | None
 
 
 class Book:
@@ -78,16 +72,16 @@ class Book:
         Raises:
             BadRequestError: The name is taken, or is none.
         """
-        name, now = usable_name(name), micros(self._clock.now())
-        zero = Money.zero(currency)
-        row = (f"acct_{secrets.token_hex(8)}", name, "customer", zero.currency, now)
-        if not await self._store.write(lambda db: db.run(statements.OPEN_ACCOUNT, row)):
-            raise BadRequestError(f"there is an account {name!r} already; take another name")
-        return self.show(row[0])
+        at = self._clock.now()
+        account_id = await self._store.write(
+            lambda db: open_account(db, name, currency=currency, at=at)
+        )
+        return self.show(account_id)
 
     def list(self) -> tuple[Account, ...]:
         """Return all accounts, the oldest first."""
-        return tuple(account_of(row) for row in self._store.read(statements.CUSTOMERS))
+        rows = self._store.read(statements.CUSTOMERS, (micros(self._clock.now()),))
+        return tuple(map(account_of, rows))
 
     def show(self, name_or_id: str) -> Account:
         """Return one account.
@@ -95,9 +89,9 @@ class Book:
         Raises:
             BadRequestError: There is no such account.
         """
-        rows = self._store.read(statements.CUSTOMER, (name_or_id,))
+        rows = self._store.read(statements.CUSTOMER, (micros(self._clock.now()), name_or_id))
         if not rows:
-            raise BadRequestError(f"there is no account {name_or_id!r}; see droveway accounts list")
+            raise unknown_account(name_or_id)
         return account_of(rows[0])
 
     async def freeze(self, name_or_id: str) -> Account:
@@ -115,37 +109,40 @@ class Book:
         await self._store.write(lambda db: db.run(statements.THAW, (account.id,)))
         return self.show(account.id)
 
-    async def top_up(self, name_or_id: str, amount: Money, *, reference: str) -> TopUp:
+    async def top_up(
+        self,
+        name_or_id: str,
+        paid: Money,
+        *,
+        reference: str,
+        rate: Rate | None = None,
+        source: str = MANUAL,
+    ) -> TopUp:
         """Book money that came in, once for each reference; it is on the disk when this returns.
 
         Raises:
-            BadRequestError: The amount is not positive or of another currency, there is no such
-                account, the reference stands for another top-up, or all that ever came in is
-                more than can be counted.
+            BadRequestError: As `topups.top_up`.
         """
-        account, now = self.show(name_or_id), self._clock.now()
-        reference = usable_reference(reference)
-        if amount.nano <= 0:
-            raise BadRequestError(f"a top-up is more than nothing, not {amount}")
-        if amount.currency != account.posted.currency:
-            raise BadRequestError(
-                f"the account {account.name!r} is in {account.posted.currency}, not in "
-                f"{amount.currency}"
-            )
-        topup = TopUp(
-            id=f"top_{secrets.token_hex(8)}",
-            account=account.id,
-            amount=amount,
-            reference=reference,
-            at=now,
+        payment, at = Payment(paid, reference, rate, source), self._clock.now()
+        return await self._store.write(
+            lambda db: top_up(db, name_or_id, payment, at=at), durable=True
         )
-        booked = await self._store.write(lambda db: _book(db, topup), durable=True)
-        if (booked.account, booked.amount) != (topup.account, topup.amount):
-            raise BadRequestError(
-                f"the reference {reference!r} is that of a top-up of {booked.amount} of "
-                f"{moment_text(booked.at)}; each top-up has a reference of its own"
-            )
-        return booked
+
+    def topups(self, name_or_id: str) -> tuple[TopUp, ...]:
+        """Return all money that came in for an account, the oldest first."""
+        return topups_of(self._store.read(statements.TOPUPS_OF, (self.show(name_or_id).id,)))
+
+    def forecast(self, account: Account) -> Forecast:
+        """Return for how long what is available will do."""
+        now = self._clock.now()
+        since = max(now - USE_WATCHED, account.created_at)
+        ((used,),) = self._store.read(statements.USED_SINCE, (account.id, micros(since)))
+        span_us = max(_DAY, now - since) // timedelta(microseconds=1)
+        daily = used * (_DAY // timedelta(microseconds=1)) // span_us
+        return Forecast(
+            daily=Money(daily, account.posted.currency),
+            days_left=max(0, account.available.nano) // daily if daily else None,
+        )
 
     def entries(
         self, name_or_id: str, *, since: datetime | None = None, until: datetime | None = None
@@ -166,46 +163,22 @@ class Book:
                 at=moment(at_us),
                 kind=kind,
                 reference=reference,
+                fund=fund,
                 amount=Money(amount, account.posted.currency),
+                told=msgspec.json.decode(told),
             )
-            for _, _, kind, at_us, reference, _, amount in rows
+            for kind, at_us, reference, told, fund, amount in rows
         )
 
 
-def moment_text(at: datetime) -> str:
-    """Write a moment for people."""
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+def open_account(db: Connection, name: str, *, currency: str, at: datetime) -> str:
+    """Open an account within a transaction, and return its id.
 
-
-def _book(db: Connection, topup: TopUp) -> TopUp:
-    known: list[tuple[Any, ...]] = db.rows(statements.TRANSFER_OF, ("topup", topup.reference))
-    currency = topup.amount.currency
-    if known:
-        id_, at_us, told, account_id, nano = known[0]
-        return TopUp(
-            id=id_,
-            account=account_id,
-            amount=Money(nano, msgspec.json.decode(told)["currency"]),
-            reference=topup.reference,
-            at=moment(at_us),
-            again=True,
-        )
-    clearing = own_account(CLEARING, currency)
-    # No balance is further from zero than this one: where it can be counted, all can.
-    came_in = -sum(nano for (nano,) in db.rows(statements.BALANCE, (clearing,)))
-    if topup.amount.nano > NANO_MAX - came_in:
-        raise BadRequestError(
-            f"{topup.amount} is more than the ledger can count; {Money(NANO_MAX, currency)} may "
-            f"come in for good and all, and {Money(came_in, currency)} did"
-        )
-    post(
-        db,
-        topup.id,
-        {topup.account: topup.amount.nano, clearing: -topup.amount.nano},
-        kind="topup",
-        currency=currency,
-        at_us=micros(topup.at),
-        reference=topup.reference,
-        told={"currency": currency},
-    )
-    return topup
+    Raises:
+        BadRequestError: The name is taken, or is none.
+    """
+    name, account_id = usable_name(name), f"acct_{secrets.token_hex(8)}"
+    row = (account_id, name, "customer", Money.zero(currency).currency, micros(at))
+    if not db.run(statements.OPEN_ACCOUNT, row):
+        raise BadRequestError(f"there is an account {name!r} already; take another name")
+    return account_id

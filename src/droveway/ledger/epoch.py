@@ -17,9 +17,9 @@ from typing import Self
 
 from droveway.errors import SettingsError
 from droveway.ledger import statements
-from droveway.ledger.account import micros
-from droveway.ledger.holds import release
+from droveway.ledger.holds import Bury, resolve
 from droveway.storage import Connection, Store
+from droveway.storage.moments import micros
 
 
 class Epoch:
@@ -29,14 +29,20 @@ class Epoch:
         id: Its name in the store and of its file.
     """
 
-    def __init__(self, store: Store, epoch_id: str, lock: int) -> None:
+    def __init__(self, store: Store, epoch_id: str, *, lock: int, bury: Bury | None = None) -> None:
         self.id = epoch_id
         self._store = store
         self._lock = lock
+        self._bury = bury
 
     @classmethod
-    async def begin(cls, store: Store, *, at: datetime) -> Self:
+    async def begin(cls, store: Store, *, at: datetime, bury: Bury | None = None) -> Self:
         """Begin an epoch, and resolve what processes that died have left held.
+
+        Args:
+            store: Where the holds are.
+            at: When.
+            bury: Writes down what is to be told of a request that died, where it is charged.
 
         Raises:
             SettingsError: The lock's file cannot be made or locked.
@@ -45,7 +51,7 @@ class Epoch:
         epoch_id = f"epoch-{secrets.token_hex(8)}"
         lock = _locked(_file(store, epoch_id))
         assert lock is not None, "nobody else knows that name"
-        epoch = cls(store, epoch_id, lock)
+        epoch = cls(store, epoch_id, lock=lock, bury=bury)
         try:
             await store.write(lambda db: db.run(statements.ADD_EPOCH, (epoch_id, micros(at))))
             await epoch.resolve_the_dead(at=at)
@@ -68,24 +74,26 @@ class Epoch:
             if lock is None:
                 continue  # it lives
             try:
-                resolved += await self._store.write(partial(_end, epoch_id=other, at=at))
+                resolved += await self._store.write(
+                    partial(_end, epoch_id=other, at=at, bury=self._bury)
+                )
                 file.unlink(missing_ok=True)
             finally:
                 os.close(lock)
         return resolved
 
     async def end(self, *, at: datetime) -> None:
-        """End it in order; what is still held is given back."""
+        """End it in order; what is still held is resolved as that of a process that died."""
         try:
-            await self._store.write(partial(_end, epoch_id=self.id, at=at))
+            await self._store.write(partial(_end, epoch_id=self.id, at=at, bury=self._bury))
             _file(self._store, self.id).unlink(missing_ok=True)
         finally:
             os.close(self._lock)
 
 
-def _end(db: Connection, *, epoch_id: str, at: datetime) -> int:
+def _end(db: Connection, *, epoch_id: str, at: datetime, bury: Bury | None = None) -> int:
     held: Sequence[tuple[str]] = db.rows(statements.HOLDS_OF_EPOCH, (epoch_id,))
-    ended = sum(release(db, hold_id, at=at, resolved=True) for (hold_id,) in held)
+    ended = sum(resolve(db, hold_id, at=at, bury=bury) for (hold_id,) in held)
     db.run(statements.END_EPOCH, (micros(at), epoch_id))
     return ended
 

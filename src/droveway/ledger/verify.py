@@ -1,11 +1,9 @@
 """This file knows how the ledger is checked: everything that must be true of it, asked at once."""
 
-from collections.abc import Mapping
-from typing import Final
-
 import msgspec
 
 from droveway.ledger import statements
+from droveway.ledger.rules import RULES
 from droveway.storage import Store
 
 
@@ -37,21 +35,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     transfers: int
     holds: int
     faults: tuple[Fault, ...]
-
-
-RULES: Final[Mapping[str, str]] = {
-    "the entries of a transfer sum to zero, and are two at least": statements.UNBALANCED_TRANSFERS,
-    "a transfer is of one currency": statements.MIXED_TRANSFERS,
-    "a balance is the sum of its entries": statements.WRONG_BALANCES,
-    "what is held is the sum of the open holds": statements.WRONG_HELD,
-    "a hold was charged what it says, and once": statements.WRONG_CHARGES,
-    "only a captured hold is charged, to its account": statements.WRONG_USAGE,
-    "a top-up goes from clearing to one customer": statements.WRONG_TOPUPS,
-    "a process that has ended holds nothing": statements.STUCK_HOLDS,
-    "whatever is named is there": statements.MISSING,
-    "a request that has ended is settled": statements.UNSETTLED_REQUESTS,
-    "nobody has less than nothing": statements.BELOW_ZERO,
-}
 
 
 def audit(store: Store) -> Audit:
