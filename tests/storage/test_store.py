@@ -17,6 +17,7 @@ import pytest
 from droveway.errors import SettingsError, StoreUnavailableError
 from droveway.storage import Connection, Store
 from droveway.storage.connection import unavailable
+from droveway.storage.migrating import steps
 from lab import run
 
 ADD = "INSERT INTO thing (name) VALUES (?)"
@@ -345,12 +346,8 @@ def test_several_processes_make_one_store_at_once(tmp_path: Path) -> None:
     ended = [each.communicate(timeout=SECONDS)[1] for each in started]
     assert [each.returncode for each in started] == [0] * 6, ended
     with Store(path) as store:
-        assert store.read("SELECT number FROM migration ORDER BY number") == [
-            (1,),
-            (2,),
-            (3,),
-            (4,),
-        ]
+        applied = store.read("SELECT number FROM migration ORDER BY number")
+        assert applied == [(step.number,) for step in steps()]
 
 
 def test_a_store_that_another_process_holds_is_said_to_be_locked(store: Store) -> None:
@@ -507,6 +504,15 @@ def test_a_store_that_must_be_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="there is no store"):
         Store(tmp_path / "a.db", create=False)
     assert [each.name for each in tmp_path.iterdir()] == []
+
+
+def test_a_store_that_is_gone_is_not_made_anew_by_who_reads(tmp_path: Path) -> None:
+    """ours: an empty file would be taken for the store by the next one."""
+    with Store(tmp_path / "a.db") as store:
+        store.path.unlink()
+        with pytest.raises(StoreUnavailableError, match="cannot be opened"):
+            store.read("SELECT 1 FROM migration")
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_the_log_is_moved_into_the_file_beside_the_writer(store: Store) -> None:

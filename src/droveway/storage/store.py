@@ -11,10 +11,11 @@ import apsw
 
 from droveway.clock import Clock, SystemClock
 from droveway.errors import StoreUnavailableError
+from droveway.storage.backup import Progress, back_up
 from droveway.storage.checkpoints import Checkpoints
 from droveway.storage.connection import Connection, Value, unavailable
 from droveway.storage.migrating import prepare
-from droveway.storage.opening import connect, ensure_file, path_of
+from droveway.storage.opening import Original, connect, ensure_file, path_of
 from droveway.storage.writer import Job, Writer
 
 T = TypeVar("T")
@@ -27,23 +28,43 @@ class Store:
     Reading is done where it is asked for: a look-up takes microseconds. Writing is done by one
     thread, in groups. Close it, or use it in a `with`: closing writes down what is waiting.
 
+    What was committed outlives the process, however it ends. A loss of power takes no durable
+    write and nothing that was committed before one; of the rest it may take what was committed in
+    the last `sync_every_s`, or in some tenths of a second without it, and a little more on a disk
+    that takes long to sync. What is taken is the end: never a part of a commit, never an earlier
+    one without all later ones.
+
     Args:
         url_or_path: `sqlite:FILE`, relative to the working directory, or a path.
-        clock: Where the moment of a migration comes from.
+        clock: Where the moment of a migration comes from, and how long ago the last sync was.
         create: Whether the file is made where there is none.
+        sync_every_s: Have one commit in so many seconds wait for the disk, and the last one
+            before a silence synced as soon; None where only durable writes wait.
 
     Raises:
         SettingsError: The database cannot be used; nothing was started.
     """
 
     def __init__(
-        self, url_or_path: str | Path, *, clock: Clock | None = None, create: bool = True
+        self,
+        url_or_path: str | Path,
+        *,
+        clock: Clock | None = None,
+        create: bool = True,
+        sync_every_s: float | None = None,
     ) -> None:
         self.path: Final = path_of(url_or_path)
+        clock = clock or SystemClock()
         ensure_file(self.path, create=create)
-        prepare(self.path, now=(clock or SystemClock()).now())
-        self._checkpoints = Checkpoints(self.path)
-        self._writer = Writer(self.path, on_commit=self._checkpoints.committed)
+        prepare(self.path, now=clock.now())
+        self._original = Original.of(self.path)
+        self._checkpoints = Checkpoints(self._original.path, every_s=sync_every_s)
+        self._writer = Writer(
+            self._original,
+            on_commit=self._checkpoints.committed,
+            clock=clock,
+            sync_every_s=sync_every_s,
+        )
         self._of_thread = threading.local()
         self._readers: list[apsw.Connection] = []
         self._door = threading.Lock()
@@ -67,7 +88,8 @@ class Store:
 
         Args:
             work: Reads and writes; it may run twice, so it touches nothing but its connection.
-            durable: Whether it must outlive a loss of power; it takes some milliseconds then.
+            durable: Whether it outlives a loss of power from then on, and all that was committed
+                before it; it takes some milliseconds then.
 
         Returns:
             What the work returned.
@@ -124,6 +146,26 @@ class Store:
             self._blame(error)
             raise
         return id(reader), version
+
+    def backup(self, target: Path, *, on_progress: Progress | None = None) -> None:
+        """Copy the store as it is at this moment, also while others write; not on an event loop.
+
+        The copy holds every commit that was told before the call. It is one file, its owner's
+        alone, has a name only when it is whole and on the disk, and is a store like this one.
+        Writers are not held up, but the log of this store grows until the copy is done.
+
+        Args:
+            target: A file that does not exist, in a folder that does.
+            on_progress: Told now and then how many pages are copied, and of how many.
+
+        Raises:
+            SettingsError: The target exists, or cannot be written; nothing has its name.
+            StoreUnavailableError: The store is closed or gone, or cannot be read.
+        """
+        if self._closed:
+            raise StoreUnavailableError(f"the store {str(self.path)!r} is closed")
+        self._original.check()
+        back_up(self.path, target, on_progress=on_progress)
 
     @property
     def commits(self) -> int:
