@@ -112,12 +112,16 @@ class BookkeepingLedger(Ledger):
         self.steps.append("held")
         return Hold()
 
-    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> Row:
         self.steps.append("settle asked")
         await asyncio.sleep(0)
         await self.may_settle.wait()
         self.open -= 1
         self.steps.append("settled")
+        return row
+
+    def settle_later(self, hold: Hold, bill: Bill | None, *, row: Row) -> None:
+        raise NotImplementedError
 
     async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         await asyncio.sleep(0)

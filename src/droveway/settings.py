@@ -7,13 +7,15 @@ one that is. Secrets are named, never written: `env:NAME` or `file:PATH`.
 import difflib
 import tomllib
 from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
 from droveway.errors import SettingsError
-from droveway.money import price_pico
+from droveway.money import Money, price_pico
 
 DEFAULT_MODEL: Final = "deepseek-flash"
 
@@ -191,14 +193,83 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"url must be sqlite:FILE, not {self.url!r}")
 
 
+class RateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[billing.rates.CURRENCY]`: by what a foreign top-up is converted.
+
+    Attributes:
+        per_unit: What one unit is worth in `billing.currency`, as a decimal string.
+        on: The day on which that was declared.
+    """
+
+    per_unit: str
+    on: date
+
+    def __post_init__(self) -> None:
+        if not _is_decimal(self.per_unit) or Decimal(self.per_unit) <= 0:
+            raise ValueError(
+                f'per_unit is a decimal above zero such as "0.14", not {self.per_unit!r}'
+            )
+
+
 class BillingSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """`[billing]`: whether requests are paid from prepaid accounts.
+    """`[billing]`: whether and how requests are paid from prepaid accounts.
 
     Attributes:
         enabled: Whether a key without money is refused.
+        currency: In which prices are looked up and accounts are kept.
+        markup: What the caller pays for what a vendor asks, as a factor.
+        signup_credit: Promotional credit of every new account.
+        signup_credit_days: After how many days that expires.
+        floor: How far a balance may fall for requests whose bound it does not cover; zero or less.
+        disconnect: What becomes of a request whose caller hung up: given up, or answered all the
+            same and paid as produced.
+        drain_s: For how long it is answered then at most.
+        drain_tokens: And for how many tokens of a stream.
+        low_balance: Below what an account is low; None for nothing to tell.
+        low_balance_url: Who is told.
+        low_balance_secret: `env:NAME` or `file:PATH`, by which what is told is signed.
+        rates: By what top-ups in other currencies are converted.
     """
 
     enabled: bool = False
+    currency: str = "USD"
+    markup: str = "1.00"
+    signup_credit: str = "0"
+    signup_credit_days: int = 30
+    floor: str = "0"
+    disconnect: Literal["cancel", "drain"] = "cancel"
+    drain_s: int = 60
+    drain_tokens: int = 4_096
+    low_balance: str | None = None
+    low_balance_url: str | None = None
+    low_balance_secret: str | None = None
+    rates: dict[str, RateSettings] = {}
+
+    def __post_init__(self) -> None:
+        for currency in (self.currency, *self.rates):
+            Money.zero(currency)
+        if not _is_decimal(self.markup) or not 0 < Decimal(self.markup) <= 1_000:
+            raise ValueError(f'markup is a decimal factor such as "1.20", not {self.markup!r}')
+        if Money.parse(self.signup_credit, self.currency).nano < 0:
+            raise ValueError("signup_credit cannot be negative")
+        if Money.parse(self.floor, self.currency).nano > 0:
+            raise ValueError(
+                f'floor is "0", or how far below it may fall: "-5", not {self.floor!r}'
+            )
+        for name in ("signup_credit_days", "drain_s", "drain_tokens"):
+            if not 1 <= getattr(self, name) <= 1_000_000:
+                raise ValueError(f"{name} must be between 1 and 1000000")
+        if self.low_balance is not None:
+            Money.parse(self.low_balance, self.currency)
+        if (self.low_balance is None) != (self.low_balance_url is None):
+            raise ValueError("low_balance and low_balance_url belong together; set both or none")
+        if (self.low_balance_url is None) != (self.low_balance_secret is None):
+            raise ValueError("low_balance_url needs low_balance_secret, by which it is signed")
+
+
+def _is_decimal(text: str) -> bool:
+    whole, _, places = text.partition(".")
+    return f"{whole}{places}".isdecimal() and text.isascii() and len(text) <= 20
 
 
 class JournalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -298,9 +369,11 @@ def _with_name(where: str, raw: Mapping[str, Any]) -> str:
     field, unnamed, rest = where.partition("[...]")
     if not unnamed:
         return where
-    kinds = {each.name: each.type for each in msgspec.structs.fields(Settings)}
-    kind = get_args(kinds[field])[1]
-    bad = next(name for name, table in raw[field].items() if not _fits(table, kind))
+    kind: Any = Settings
+    for name in field.split("."):
+        kind = {each.name: each.type for each in msgspec.structs.fields(kind)}[name]
+        raw = raw[name]
+    bad = next(name for name, table in raw.items() if not _fits(table, get_args(kind)[1]))
     return f"{field}.{bad}{rest}"
 
 

@@ -31,8 +31,8 @@ from droveway import (
     ToolResult,
     UnpricedModelError,
 )
+from droveway.engine.bounding import bound_of
 from droveway.engine.inquiry import Composed
-from droveway.engine.pricing import bound_of
 from droveway.sandbox import Rule, Sandbox, Script, running_sandbox
 from lab import INSTANT, QUICK, ask, run
 

@@ -73,7 +73,7 @@ def test_a_listener_that_raises_changes_nothing(
 
 def test_a_ledger_that_fails_to_settle_does_not_keep_the_others_open() -> None:
     class Broken(BookkeepingLedger):
-        async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
+        async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> Row:
             raise RuntimeError("no ink")
 
     async def check() -> None:

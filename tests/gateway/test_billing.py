@@ -4,31 +4,17 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import openai
 import pytest
 
 from door import HI, SECRET, FakeKey
-from droveway.clock import SystemClock
-from droveway.engine.engine import Engine
-from droveway.engine.journal_store import StoredJournal
-from droveway.engine.till import Tills
-from droveway.errors import InvalidKeyError
-from droveway.gateway.app import Gateway
-from droveway.gateway.server import Served, listen
-from droveway.ledger import Account, Book, Epoch, faults
 from droveway.money import Money
-from droveway.sandbox import Profile, Sandbox
-from droveway.settings import ProviderSettings, Settings
-from droveway.storage import Store
-from lab import INSTANT, run
+from lab import run
+from paying import LONG, MODEL, Till, costs, dear, paid, spent
 
-MODEL = "deepseek-flash"
 # Another process, because locks of one process do not keep each other out.
 LOCK = """
 import sqlite3, sys
@@ -37,68 +23,6 @@ db.execute("BEGIN IMMEDIATE")
 print("locked", flush=True)
 sys.stdin.read()
 """
-
-
-class Till(msgspec.Struct, kw_only=True):
-    """A gateway where requests are paid, and what stands behind it."""
-
-    url: str
-    gateway: Gateway
-    engine: Engine
-    box: Sandbox
-    book: Book
-    store: Store
-
-    @property
-    def account(self) -> Account:
-        return self.book.show("alice")
-
-    @property
-    def sdk(self) -> openai.AsyncOpenAI:
-        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key=SECRET, max_retries=0)
-
-
-@asynccontextmanager
-async def paid(folder: Path, balance: str = "1.00", **sandbox: Any) -> AsyncIterator[Till]:
-    """A gateway whose one key pays from alice's account; the ledger is checked at the end."""
-    clock = SystemClock()
-    store = Store(folder / "money.db")
-    epoch = await Epoch.begin(store, at=clock.now())
-    book, journal = Book(store), StoredJournal(store)
-    account = await book.open("alice")
-    await book.top_up("alice", Money.parse(balance, "USD"), reference="first")
-    key = FakeKey(account=account.id)
-
-    def find(secret: str) -> FakeKey:
-        if secret != SECRET:
-            raise InvalidKeyError("this API key opens nothing here")
-        return key
-
-    async with Sandbox(**{"profile": INSTANT, **sandbox}) as box:
-        vendor = ProviderSettings(base_url=box.base_url, prices="deepseek")
-        settings = Settings(providers={"vendor": vendor})
-        async with Engine(settings, environ={}, journal=journal) as engine:
-            gateway = Gateway(engine, find_key=find, tills=Tills(store, epoch, clock=clock))
-            async with Served(gateway, listen("127.0.0.1", 0), drain_s=5) as server:
-                yield Till(
-                    url=server.url, gateway=gateway, engine=engine, box=box, book=book, store=store
-                )
-            assert faults(store) == []
-            assert book.show("alice").held.nano == 0
-    await journal.aclose()
-    await epoch.end(at=clock.now())
-    await store.aclose()
-
-
-def costs(till: Till) -> int:
-    """What the journal says that all requests cost together, in nano-units."""
-    rows = till.store.read("SELECT coalesce(sum(cost_nano), 0) FROM request")
-    return int(rows[0][0])
-
-
-def spent(till: Till) -> int:
-    """What the ledger says that alice has paid, in nano-units."""
-    return -sum(e.amount.nano for e in till.book.entries("alice") if e.kind == "usage")
 
 
 def test_what_is_paid_is_what_the_vendor_counted_times_the_price_row(tmp_path: Path) -> None:
@@ -272,19 +196,6 @@ def test_a_caller_who_hangs_up_amid_a_stream_pays_for_what_came(tmp_path: Path) 
             assert (outcome, gone) == ("cancelled", 1)
 
     run(check())
-
-
-def dear(till: Till, per_million: str) -> str:
-    """Give the model a price, so that a hold of tokens is a hold of money one can count."""
-    till.engine.book = till.engine.book.with_own(
-        "vendor/dear", input="0", output=per_million, currency="USD"
-    )
-    return "dear"
-
-
-LONG = Profile(
-    first_token_s=0.01, token_s=0.0002, tokens_per_chunk=20, answer_tokens=9_000, answer_sigma=0.0
-)
 
 
 def test_an_uncapped_stream_holds_a_little_and_grows(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ class ModelLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         output_tokens_max: Output at most; None when not known.
         concurrency: Requests in flight that the vendor allows per account and model.
         output_cap_field: Under which name the request carries the cap of output tokens.
+        image_tokens_max: What one image is billed as at most; None when that is not known.
         thinks: Whether it reasons unless told not to, which multiplies its output tokens.
         alias_of: The id that the vendor takes, where this is another way to write it.
         retired_at: From when the vendor does not serve this name as itself; None while it does.
@@ -35,6 +36,7 @@ class ModelLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     output_tokens_max: int | None = None
     concurrency: int = CONCURRENCY_UNKNOWN
     output_cap_field: OutputCapField = "max_tokens"
+    image_tokens_max: int | None = None
     thinks: bool = False
     alias_of: str | None = None
     retired_at: datetime | None = None

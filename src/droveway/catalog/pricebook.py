@@ -6,11 +6,26 @@ from difflib import get_close_matches
 from typing import Final
 
 from droveway.catalog.models import limits
-from droveway.catalog.pricerow import PriceRow, Processing, price, price_bound
+from droveway.catalog.pricerow import (
+    PriceRow,
+    Processing,
+    dearest_input,
+    price,
+    price_bound,
+)
+from droveway.catalog.pricerow import price_pico as priced_pico
 from droveway.errors import SettingsError, UnpricedModelError
 from droveway.money import Money, price_pico
 
-__all__: Final = ["PriceBook", "PriceRow", "Processing", "price", "price_bound"]
+__all__: Final = [
+    "PriceBook",
+    "PriceRow",
+    "Processing",
+    "dearest_input",
+    "price",
+    "price_bound",
+    "priced_pico",
+]
 
 
 class PriceBook:

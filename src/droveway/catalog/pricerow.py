@@ -95,25 +95,33 @@ def price(usage: Usage, row: PriceRow) -> Money:
     Raises:
         ValueError: The row is for requests of another size.
     """
+    return Money.from_pico(price_pico(usage, row), row.currency)
+
+
+def price_pico(usage: Usage, row: PriceRow) -> int:
+    """Price the tokens of one attempt in whole pico-units, unrounded; else as `price`."""
     if not row.fits(usage.input_total):
         raise ValueError(
             f"row {row.id!r} does not price a request of {usage.input_total} input tokens; "
             "find the row again with that size"
         )
-    return total(usage, row)
+    return _pico(usage, row)
 
 
 def total(usage: Usage, row: PriceRow) -> Money:
     """Price a sum of many requests, each of which is of the row's tier; else as `price`."""
+    return Money.from_pico(_pico(usage, row), row.currency)
+
+
+def _pico(usage: Usage, row: PriceRow) -> int:
     cached_read = row.input if row.cached_read is None else row.cached_read
     cache_write = row.input if row.cache_write is None else row.cache_write
-    pico = (
+    return (
         usage.input * row.input
         + usage.cached_read * cached_read
         + usage.cache_write * cache_write
         + usage.output * row.output
     )
-    return Money.from_pico(pico, row.currency)
 
 
 def price_bound(input_tokens: int, output_tokens: int, row: PriceRow) -> Money:
@@ -124,5 +132,10 @@ def price_bound(input_tokens: int, output_tokens: int, row: PriceRow) -> Money:
         output_tokens: Cap of the output.
         row: The row in force, found for that bound of the input.
     """
-    dearest = max(row.input, row.cached_read or 0, row.cache_write or 0)
-    return Money.from_pico(input_tokens * dearest + output_tokens * row.output, row.currency)
+    pico = input_tokens * dearest_input(row) + output_tokens * row.output
+    return Money.from_pico(pico, row.currency)
+
+
+def dearest_input(row: PriceRow) -> int:
+    """Return the price of a token of input, in pico-units, of whichever class is the dearest."""
+    return max(row.input, row.cached_read or 0, row.cache_write or 0)

@@ -56,6 +56,7 @@ class Errand:
         first_token_timeouts: How many of them were silent.
         waited_s: Seconds in line and between attempts.
         wrote: Told of output tokens as they come, where somebody's money is watched.
+        forsaken: Whether the caller is gone: what is on its way may end, nothing more is sent.
     """
 
     request: Inquiry
@@ -72,6 +73,7 @@ class Errand:
     first_token_timeouts: int = 0
     waited_s: float = 0.0
     wrote: Callable[[int], None] | None = None
+    forsaken: bool = False
 
 
 class Dispatch:
@@ -184,7 +186,8 @@ class Dispatch:
             delivered=attempt.delivered,
             first_token_timeouts=errand.first_token_timeouts,
         )
-        if verdict == "final" or len(errand.attempts) >= errand.terms.retry.max_attempts:
+        spent = len(errand.attempts) >= errand.terms.retry.max_attempts
+        if verdict == "final" or spent or errand.forsaken:
             return None
         if verdict == "elsewhere":
             errand.dead.add(candidate)

@@ -19,6 +19,8 @@ from droveway.engine.assembly import (
     embedded_sandbox,
     provider_at,
 )
+from droveway.engine.billing import billing_of
+from droveway.engine.calibration import Calibration
 from droveway.engine.dispatch import Dispatch
 from droveway.engine.exchange import Exchange
 from droveway.engine.inquiry import Inquiry, inquiry_of
@@ -28,7 +30,7 @@ from droveway.engine.outbox import StreamEvent
 from droveway.engine.provider import Provider
 from droveway.engine.records import Row
 from droveway.engine.settling import Ledger, NoLedger
-from droveway.engine.terms import Terms
+from droveway.engine.terms import Drain, Terms
 from droveway.errors import CancelledCallError, DrovewayError, SettingsError
 from droveway.resilience.pacing import Pacer
 from droveway.routing.plan import Candidate, plan
@@ -59,8 +61,6 @@ class Engine:
         SettingsError: The settings cannot be used.
     """
 
-    currency: Final = "USD"
-
     def __init__(
         self,
         settings: Settings | None = None,
@@ -84,6 +84,12 @@ class Engine:
             )
         )
         self.settings = self._parts.settings
+        self.billing = billing_of(self.settings.billing)
+        self.currency = self.billing.currency
+        self.calibration = Calibration()
+        self.drain = (
+            Drain(self.billing.drain_s, self.billing.drain_tokens) if self.billing.drains else None
+        )
         self.book = self._parts.book
         self.clock: Clock = clock or SystemClock()
         self.ledger: Ledger = ledger or NoLedger()
@@ -250,7 +256,7 @@ class Engine:
                     "name one, or restart"
                 )
             heir.providers.update(self.providers)
-        heir.sandbox = self.sandbox
+        heir.sandbox, heir.calibration = self.sandbox, self.calibration
         heir.pool, heir._open = self.pool, self._open  # noqa: SLF001 - it is one of us, as below
         heir.dispatch = Dispatch(
             heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of

@@ -24,15 +24,22 @@ import msgspec
 from droveway.chat import Answer
 from droveway.dialects.ending import Outcome
 from droveway.engine.attempt import Attempt
+from droveway.engine.bounding import bound_of
 from droveway.engine.dispatch import Errand
+from droveway.engine.draining import Draining
 from droveway.engine.growing import Growing
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
-from droveway.engine.pricing import attempt_entry, bound_of, own_cost_of
+from droveway.engine.pricing import attempt_entry, own_cost_of
 from droveway.engine.records import AttemptEntry, Bodies, Row
 from droveway.engine.settling import Bill, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
-from droveway.errors import CancelledCallError, DrovewayError
+from droveway.errors import (
+    CancelledCallError,
+    DrovewayError,
+    GoingDownError,
+    StoreUnavailableError,
+)
 from droveway.routing.plan import Candidate
 
 if TYPE_CHECKING:
@@ -80,6 +87,8 @@ class Exchange:
         self._waited_s = 0.0
         self._last: Attempt | None = None
         self._kept: Row | None = None
+        self._withheld = False
+        self._draining: Draining | None = None
         self._began = engine.clock.monotonic()
         self.task = engine.loop.create_task(self._run(), name=self.id)
 
@@ -94,12 +103,45 @@ class Exchange:
         Args:
             why: What the reader is told who is still there; None for a caller who is gone.
         """
-        if self._gone or self.task.done():
+        if self.task.done() or (self._gone and (why is None or self._draining is None)):
             return
+        drain = self._terms.drain if why is None else None
         self._gone, self._why = True, why
         self._no_more_waiting()
-        if self._errand is not None:
+        errand = self._errand
+        if errand is None:
+            return
+        if drain is None or not errand.attempts:
             self.task.cancel()
+        elif self._draining is None:
+            self._draining = Draining(
+                drain, errand, outbox=self.outbox, clock=self._engine.clock, enough=self.task.cancel
+            )
+
+    def row_so_far(self) -> Row | None:
+        """Return the row it would have if its process died now; None where nothing was produced."""
+        errand = self._errand
+        if errand is None or not errand.attempts or not errand.attempts[-1][1].delivered:
+            return None
+        entries = [
+            attempt_entry(self._engine, self._request, candidate=candidate, attempt=attempt)
+            for candidate, attempt in errand.attempts
+        ]
+        last = entries[-1]
+        if last.usage is None or last.charge is None:
+            return None
+        died = msgspec.structs.replace(last, outcome="failed", code=GoingDownError.code)
+        return msgspec.structs.replace(
+            self._write_row(),
+            outcome="failed",
+            code=GoingDownError.code,
+            usage=last.usage,
+            cost=last.charge,
+            own_cost=own_cost_of(entries),
+            price_row=last.price_row,
+            attempts=(*entries[:-1], died),
+            bodies=None,
+        )
 
     async def _run(self) -> None:
         try:
@@ -202,6 +244,8 @@ class Exchange:
             errand.answer = None
         finally:
             self._errand = None
+            if self._draining is not None:
+                self._draining.end()
             if growing is not None:
                 await growing.ended()
         self._waited_s = errand.waited_s
@@ -229,9 +273,12 @@ class Exchange:
         row = self._write_row()
         for ledger, hold in holds:
             try:
-                await self._settle_one(ledger, hold, row)
+                written = await self._settle_one(ledger, hold, row)
                 if ledger.keeps_rows:
-                    self._kept = row
+                    self._kept = written
+            except StoreUnavailableError as error:
+                failures.append(error)
+                self._owe(ledger, hold, error)
             except Exception as error:  # noqa: BLE001 - recorded, and raised below
                 failures.append(error)
         for further in failures[1:]:
@@ -239,22 +286,42 @@ class Exchange:
         if failures:
             raise failures[0]
 
-    async def _settle_one(self, ledger: Ledger, hold: Hold, row: Row) -> None:
+    async def _settle_one(self, ledger: Ledger, hold: Hold, row: Row) -> Row:
+        bill = self._bill()
+        if bill is None:
+            await ledger.release(hold, row=row, sent=bool(self._entries))
+            return row
+        return await ledger.settle(hold, bill, row=row)
+
+    def _bill(self) -> Bill | None:
+        """Return what there is to pay; None where nothing was produced and nothing is owed."""
         own_cost = own_cost_of(self._entries)
         last = self._produced()
-        if last is not None or own_cost is not None:
-            bill = Bill(
-                cost=last.cost if last is not None else None,
-                usage=last.usage if last is not None else None,
-                own_cost=own_cost,
-            )
-            await ledger.settle(hold, bill, row=row)
-        else:
-            await ledger.release(hold, row=row, sent=bool(self._entries))
+        if last is None and own_cost is None:
+            return None
+        return Bill(
+            cost=last.charge if last is not None else None,
+            usage=last.usage if last is not None else None,
+            own_cost=own_cost,
+            answer=self.raw if self.answer is not None else None,
+        )
+
+    def _owe(self, ledger: Ledger, hold: Hold, error: StoreUnavailableError) -> None:
+        """Leave the end of a hold to later: the caller is told that it failed, and why.
+
+        What was delivered of a stream is paid for. A whole answer is withheld, and not paid for.
+        """
+        if not ledger.keeps_rows:
+            return
+        self._withheld = not self._request.stream
+        self._fail(error)
+        self._kept = self._write_row()
+        bill = None if self._produced() is None else self._bill()
+        ledger.settle_later(hold, bill, row=self._kept)
 
     def _produced(self) -> AttemptEntry | None:
         """Return the attempt whose tokens the caller got; None when they got none."""
-        last = self._entries[-1] if self._entries else None
+        last = self._entries[-1] if self._entries and not self._withheld else None
         return None if last is None or last.abandoned or last.usage is None else last
 
     def _write_row(self) -> Row:
@@ -277,7 +344,7 @@ class Exchange:
             outcome=outcome,
             code=None if self.error is None else self.error.code,
             usage=None if last is None else last.usage,
-            cost=None if last is None else last.cost,
+            cost=None if last is None else last.charge,
             own_cost=own_cost_of(self._entries),
             price_row=None if last is None else last.price_row,
             attempts=tuple(self._entries),
@@ -286,7 +353,7 @@ class Exchange:
             overhead_ms=max(0.0, (total_s - self._waited_s) * 1e3 - upstream_ms),
             tags=self._terms.tags,
             key_id=self._terms.key_id,
-            client_gone=self._gone and self._why is None,
+            client_gone=self._gone and (self._why is None or self._draining is not None),
             bodies=self._bodies() if self._engine.settings.journal.bodies else None,
         )
 

@@ -83,6 +83,9 @@ class Inquiry(Protocol):
     def messages(self) -> Sequence[Message]:
         """The conversation; asked for only where its text decides something."""
 
+    def may_hold_media(self) -> bool:
+        """Whether there may be anything but text in it; cheap, and never wrongly no."""
+
     def written(self) -> bytes:
         """The request as bytes, for a journal that keeps them."""
 
@@ -115,6 +118,10 @@ class Composed:
     def messages(self) -> Sequence[Message]:
         """Return the conversation."""
         return self._request.messages
+
+    def may_hold_media(self) -> bool:
+        """Say so where any content is in parts."""
+        return any(isinstance(each.content, list) for each in self._request.messages)
 
     def written(self) -> bytes:
         """Return the request as a plain vendor would get it; nothing where it cannot be written."""
@@ -178,6 +185,10 @@ class Passed:
             return ()
         turns = _decoded(self._spans, "messages", list[_Turn])
         return [Message(role="user", content=turn.content) for turn in turns]
+
+    def may_hold_media(self) -> bool:
+        """Say so unless no part can have a type: its word would stand there, plain or escaped."""
+        return self.endpoint.writes and (b'"type"' in self._bytes or b"\\u" in self._bytes)
 
     def written(self) -> bytes:
         """Return the bytes as they came."""

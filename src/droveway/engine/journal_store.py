@@ -14,9 +14,10 @@ from droveway.engine import statements
 from droveway.engine.journal import Journal
 from droveway.engine.journal_upkeep import maintain
 from droveway.engine.records import Bodies, Row
-from droveway.engine.written import Written, attempt_values, micros, request_values, written
+from droveway.engine.written import Written, attempt_values, request_values, written
 from droveway.errors import StoreUnavailableError
 from droveway.storage import Connection, Store, Value
+from droveway.storage.moments import micros
 
 LOG: Final = logging.getLogger("droveway")
 FLUSH_AFTER_S: Final = 0.05

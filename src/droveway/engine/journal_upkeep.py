@@ -8,9 +8,9 @@ import msgspec
 
 from droveway.clock import Clock
 from droveway.engine import statements
-from droveway.engine.written import EPOCH, micros
 from droveway.errors import StoreUnavailableError
 from droveway.storage import Connection, Store
+from droveway.storage.moments import micros, moment
 
 LOG: Final = logging.getLogger("droveway")
 EVERY_S: Final = 60.0
@@ -126,4 +126,4 @@ def _forget_step(db: Connection, step: tuple[int, int]) -> int:
 def _hour(row: tuple[Any, ...]) -> Hour:
     hour_us, *rest = row
     names = Hour.__struct_fields__[1:]
-    return Hour(hour=EPOCH + timedelta(microseconds=hour_us), **dict(zip(names, rest, strict=True)))
+    return Hour(hour=moment(hour_us), **dict(zip(names, rest, strict=True)))

@@ -66,6 +66,7 @@ class Outbox:
     __slots__ = (
         "_bytes_max",
         "_events",
+        "_forsaken",
         "_size",
         "_waiter",
         "closed",
@@ -78,6 +79,7 @@ class Outbox:
         self._bytes_max = bytes_max
         self._events: deque[tuple[StreamEvent, int]] = deque()
         self._size = 0
+        self._forsaken = False
         self._waiter: asyncio.Future[None] | None = None
         self.closed = False
         self.error: DrovewayError | None = None
@@ -100,10 +102,20 @@ class Outbox:
         return bool(self._events)
 
     def put(self, event: StreamEvent, size: int = 0) -> None:
-        """Add an event that took so many bytes on the wire."""
+        """Add an event that took so many bytes on the wire; nothing is kept for nobody."""
+        if self._forsaken:
+            return
         self._events.append((event, size))
         self._size += size
         self._wake()
+
+    def forsake(self) -> None:
+        """Take note that nobody reads any more: what waits is let go, and so is what comes."""
+        self._forsaken = True
+        self._events.clear()
+        self._size = 0
+        if self.on_room is not None:
+            self.on_room()
 
     def close(self, error: DrovewayError | None = None) -> None:
         """Say that nothing more comes; an error is raised to the reader after the last event."""

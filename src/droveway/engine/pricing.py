@@ -1,72 +1,27 @@
-"""This file knows what a call can cost at most, and what an attempt did cost."""
+"""This file knows what an attempt did cost, and what its caller is charged for it."""
 
-import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from typing import TYPE_CHECKING
 
-from droveway.catalog.models import limits
-from droveway.catalog.pricebook import PriceRow, price, price_bound
+from droveway.catalog.pricebook import PriceRow, priced_pico
 from droveway.chat import Usage
 from droveway.engine.attempt import Attempt
 from droveway.engine.dispatch import usage_of
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.records import AttemptEntry
-from droveway.engine.settling import Bound
 from droveway.errors import (
     APIConnectionError,
     APITimeoutError,
-    BadRequestError,
     CancelledCallError,
     UnpricedModelError,
+    UpstreamError,
 )
 from droveway.money import Money
 from droveway.routing.plan import Candidate
 
 if TYPE_CHECKING:
     from droveway.engine.engine import Engine
-
-# Where the catalog does not know how much a model can write.
-OUTPUT_MAX_UNKNOWN: Final = 32_768
-# Price windows are whole hours long; looking this often misses none.
-PRICE_STEP_S: Final = 1_800.0
-
-
-def bound_of(
-    engine: "Engine",
-    request: Inquiry,
-    *,
-    plan: Sequence[Candidate],
-    money_decides: bool,
-    within_s: float,
-) -> Bound | None:
-    """Return the most that a call can cost, at the dearest candidate of its plan.
-
-    The input is bounded by the bytes of the request body: a token of text covers a byte at least.
-    The price is the dearest until the call's end: a peak may begin while it waits.
-
-    Args:
-        engine: Whose book and providers hold.
-        request: What is asked.
-        plan: Who may answer.
-        money_decides: Whether anybody wants to know.
-        within_s: Seconds the call may take.
-
-    Returns:
-        The bound; None where no money decides, so that the hot path pays nothing for it.
-
-    Raises:
-        UnpricedModelError: Money decides and a candidate has no price.
-    """
-    if not money_decides:
-        return None
-    now = engine.clock.now()
-    steps = math.ceil(within_s / PRICE_STEP_S)
-    moments = [now + timedelta(seconds=within_s * step / steps) for step in range(steps + 1)]
-    bounds = [
-        _candidate_bound(engine, request, candidate=each, at=at) for each in plan for at in moments
-    ]
-    return max(bounds, key=_worst_case)
 
 
 def attempt_entry(
@@ -80,9 +35,13 @@ def attempt_entry(
     row = (
         None if usage is None else price_row(engine, candidate, at=attempt.started_at, usage=usage)
     )
-    error = attempt.error
+    pico = None if usage is None or row is None else priced_pico(usage, row)
+    markup, error = engine.billing.markup, attempt.error
     gone = isinstance(error, CancelledCallError)
     first = attempt.first_token_at
+    answer = attempt.answer
+    if answer is None and isinstance(error, UpstreamError):
+        answer = error.partial
     return AttemptEntry(
         provider=candidate.provider,
         model=candidate.model,
@@ -90,9 +49,11 @@ def attempt_entry(
         outcome="completed" if error is None else "cancelled" if gone else "failed",
         code=None if error is None else error.code,
         status=attempt.status,
+        vendor_id=None if answer is None else answer.id,
         abandoned=abandoned,
         usage=usage,
-        cost=None if usage is None or row is None else price(usage, row),
+        cost=None if pico is None or row is None else Money.from_pico(pico, row.currency),
+        charge=None if pico is None or row is None else markup.charge(pico, row.currency),
         price_row=None if row is None else row.id,
         first_token_ms=None if first is None else (first - attempt.started) * 1e3,
         total_ms=((attempt.ended_at or engine.clock.monotonic()) - attempt.started) * 1e3,
@@ -127,47 +88,3 @@ def price_row(
         )
     except UnpricedModelError:
         return None
-
-
-def _candidate_bound(
-    engine: "Engine", request: Inquiry, *, candidate: Candidate, at: datetime
-) -> Bound:
-    _refuse_unbounded(request)
-    provider = engine.providers[candidate.provider]
-    body = request.body(
-        model=candidate.model, accent=provider.accent_for(candidate.model), output_cap=None
-    )
-    row = engine.book.lookup(
-        provider=provider.name,
-        prices=provider.prices,
-        model=candidate.model,
-        at=at,
-        currency=engine.currency,
-        input_tokens=len(body),
-    )
-    known = limits(provider.prices or row.vendor, candidate.model)
-    return Bound(
-        input_tokens=len(body),
-        input_cost=price_bound(len(body), 0, row),
-        output_pico=row.output,
-        output_cap=request.max_tokens,
-        output_max=known.output_tokens_max or OUTPUT_MAX_UNKNOWN,
-        stream=request.stream,
-    )
-
-
-def _refuse_unbounded(request: Inquiry) -> None:
-    """Bytes bound the tokens of text; what an image or a sound costs is not in its bytes."""
-    for message in request.messages():
-        if isinstance(message.content, list) and any(
-            part.get("type", "text") != "text" for part in message.content
-        ):
-            raise BadRequestError(
-                "the cost of images and sounds cannot be bounded yet; send text, or leave "
-                "max_cost out"
-            )
-
-
-def _worst_case(bound: Bound) -> int:
-    output = bound.output_cap if bound.output_cap is not None else bound.output_max
-    return bound.cost(output).nano

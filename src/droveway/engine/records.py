@@ -20,10 +20,12 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
         outcome: How it ended.
         code: The error's code; None when it completed.
         status: The vendor's HTTP status; None when there was none.
+        vendor_id: The vendor's own id of the answer, where it told one; not kept in the store.
         abandoned: Whether it was sent and given up before anything came; it may be billed all
             the same, so `usage` is then its input by estimate.
         usage: Tokens, where any were produced.
         cost: What the vendor asks for it; None when it is not known.
+        charge: What the caller pays for it, where theirs is the answer; None likewise.
         first_token_ms: From the attempt's start to the first data event; None without one.
         total_ms: The whole attempt.
     """
@@ -34,9 +36,11 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     code: str | None = None
     status: int | None = None
+    vendor_id: str | None = None
     abandoned: bool = False
     usage: Usage | None = None
     cost: Money | None = None
+    charge: Money | None = None
     price_row: str | None = None
     first_token_ms: float | None = None
     total_ms: float = 0.0
@@ -65,7 +69,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         outcome: Exactly one of completed, failed, cancelled.
         code: The error's code; None when it completed.
         usage: Tokens of the attempt that answered, or of what it delivered.
-        cost: What they cost; None when the model is unpriced.
+        cost: What they cost the caller, a markup included; None when the model is unpriced.
         own_cost: What vendors may ask for all attempts, given up ones by estimate.
         attempts: Every request that was sent, the last one being the one that counts.
         first_token_ms: From the door to the first data event.

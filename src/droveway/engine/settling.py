@@ -22,6 +22,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         input_tokens: Upper bound of the input.
         input_cost: Its cost at the dearest candidate's dearest input class.
+        estimated_cost: What the input costs by estimate, with a margin; never more than its bound.
         output_pico: Price of one output token there, in pico-units.
         output_cap: The caller's own cap of output tokens; None where the caller set none.
         output_max: What the models can write at most.
@@ -30,6 +31,7 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
     input_tokens: int
     input_cost: Money
+    estimated_cost: Money
     output_pico: int
     output_cap: int | None
     output_max: int
@@ -37,8 +39,11 @@ class Bound(msgspec.Struct, frozen=True, kw_only=True):
 
     def cost(self, output_tokens: int) -> Money:
         """Return the cost with so many output tokens."""
-        written = Money.from_pico(self.output_pico * output_tokens, self.input_cost.currency)
-        return self.input_cost + written
+        return self.input_cost + self.written(output_tokens)
+
+    def written(self, output_tokens: int) -> Money:
+        """Return the cost of so many output tokens alone."""
+        return Money.from_pico(self.output_pico * output_tokens, self.input_cost.currency)
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +70,13 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
         usage: Its tokens; None when nothing was produced.
         own_cost: What vendors may ask for all its attempts, given up ones by estimate; None when
             unpriced or when there is nothing to ask for.
+        answer: The bytes of a whole answer that was completed.
     """
 
     cost: Money | None = None
     usage: Usage | None = None
     own_cost: Money | None = None
+    answer: bytes | None = None
 
 
 # Done when nobody wants to wait for money any more: the caller is gone, or the call's time is over.
@@ -101,11 +108,21 @@ class Ledger(Protocol):
             CallerError: There is no room for it; nothing was set aside.
         """
 
-    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
-        """Replace a hold by the true cost; once for each hold."""
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> Row:
+        """Replace a hold by the true cost; once for each hold.
+
+        Returns:
+            The row, as it was written where the ledger keeps rows: its cost is what was paid.
+        """
 
     async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         """Give a hold back: nothing was produced, or nothing was even sent."""
+
+    def settle_later(self, hold: Hold, bill: Bill | None, *, row: Row) -> None:
+        """End a hold as soon as that can be written; without a bill it is given back.
+
+        Asked for only where `settle` or `release` of a ledger that keeps rows has failed.
+        """
 
 
 class NoLedger:
@@ -124,11 +141,15 @@ class NoLedger:
         """Set nothing aside."""
         return Hold()
 
-    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> Row:  # noqa: ARG002 - as above
         """Note nothing."""
+        return row
 
     async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:
         """Give nothing back."""
+
+    def settle_later(self, hold: Hold, bill: Bill | None, *, row: Row) -> None:
+        """Note nothing: it never fails."""
 
 
 OUTPUT_TOKENS_MIN: Final = 1_024
@@ -190,17 +211,22 @@ class Allowance:
             raise
         return hold
 
-    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> None:  # noqa: ARG002 - as above
+    async def settle(self, hold: Hold, bill: Bill, *, row: Row) -> Row:
         """Replace a hold by the true cost."""
         if self.spent is not None and bill.own_cost is not None:
             self.spent += bill.own_cost
         self._unhold(hold)
+        return row
 
     async def release(self, hold: Hold, *, row: Row, sent: bool = False) -> None:  # noqa: ARG002 - as above
         """Give a hold back; a request that was sent counts as one, answered or not."""
         self._unhold(hold)
         if not sent:
             self.requests -= 1
+
+    def settle_later(self, hold: Hold, bill: Bill | None, *, row: Row) -> None:
+        """Never asked for: sums in memory do not fail."""
+        raise NotImplementedError
 
     async def _wait_for_others(self, enough: Enough | None) -> None:
         """Wait until somebody gives money back: others hold what a call needs.

@@ -1,12 +1,25 @@
 """This file knows what a caller allows one call: time, retries, money, and what it is for."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
 from droveway.engine.settling import Ledger
 from droveway.resilience.retry import RetryPolicy
 from droveway.settings import Timeout
+
+
+class Drain(NamedTuple):
+    """How far a call is still answered when its caller is gone.
+
+    Attributes:
+        seconds: For how long at most.
+        tokens: For how many output tokens of a stream at most.
+    """
+
+    seconds: float
+    tokens: int
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +31,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         ledgers: Who must agree to the cost before anything is sent, besides the engine's own.
         tags: Free words for the journal: agent, role.
         key_id: Whose key the call came with; None without keys.
+        drain: How a call whose caller is gone is still answered; None for not at all.
     """
 
     timeout: Timeout = Timeout()
@@ -25,3 +39,4 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: tuple[Ledger, ...] = ()
     tags: Mapping[str, str] = {}
     key_id: str | None = None
+    drain: Drain | None = None

@@ -6,7 +6,7 @@ attempt of a request says is said by its row; only where there were more has eac
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -16,9 +16,8 @@ from droveway.dialects.ending import Outcome
 from droveway.engine.records import AttemptEntry, Bodies, Row
 from droveway.money import Money
 from droveway.storage import Value
+from droveway.storage.moments import micros, moment
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 # What a vendor hangs on a name when it says which snapshot has answered: -2026-11-23, -1123, …
 _SNAPSHOT: Final = re.compile(r"-(\d{4}|\d{6}|\d{8}|\d{4}-\d{2}-\d{2})")
 
@@ -141,7 +140,7 @@ def written(kept: Sequence[Any], attempts: Sequence[Sequence[Any]] = ()) -> Writ
     return Written(
         seq=seq,
         id=id_,
-        at=EPOCH + _MICROSECOND * at_us,
+        at=moment(at_us),
         key_id=key_id,
         tags=msgspec.json.decode(tags),
         asked=asked,
@@ -177,6 +176,8 @@ def as_json(row: Written) -> dict[str, Any]:
         told["each_attempt"] = [
             {**msgspec.to_builtins(each), **_cost_json(each.cost)} for each in row.each_attempt
         ]
+        for each in told["each_attempt"]:
+            del each["charge"], each["vendor_id"]
     if row.bodies is not None:
         told["bodies"] = {
             "request": row.bodies.request.decode("utf-8", "replace"),
@@ -185,17 +186,12 @@ def as_json(row: Written) -> dict[str, Any]:
     return told
 
 
-def micros(at: datetime) -> int:
-    """Write a moment as the store keeps it: whole microseconds since 1970."""
-    return (at - EPOCH) // _MICROSECOND
-
-
 def _attempt(kept: Sequence[Any]) -> AttemptEntry:
     _, _, at_us, provider, model, outcome, code, status, price_row, *rest = kept
     return AttemptEntry(
         provider=provider,
         model=model,
-        at=EPOCH + _MICROSECOND * at_us,
+        at=moment(at_us),
         outcome=outcome,
         code=code,
         status=status,

@@ -11,6 +11,7 @@ from droveway.engine.records import Row
 from droveway.engine.terms import Terms
 from droveway.errors import CancelledCallError, DrovewayError
 from droveway.gateway.caller import NoLimits, Permit
+from droveway.gateway.claiming import claim_of_visit, told_again
 from droveway.gateway.particulars import Headers, headers_of, last_words
 from droveway.gateway.refusal import error_event, refuse
 from droveway.gateway.visit import Visit
@@ -28,6 +29,8 @@ def chat(gateway: "Gateway", visit: Visit) -> None:
     """Serve `POST /v1/chat/completions`."""
     inquiry = Passed(visit.body)
     answer = begin(gateway, visit, inquiry)
+    if answer is None:
+        return
     if inquiry.stream:
         streaming = Streaming(gateway, visit, answer, wants_usage=inquiry.wants_usage)
         answer.listen(streaming.look)
@@ -92,18 +95,29 @@ class Answer:
         self._come_back(None if usage is None else usage.input_total + usage.output)
 
 
-def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer:
-    """Send a request into the corridor, within the limits of its key."""
-    key = visit.key
+def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
+    """Send a request into the corridor, within the limits of its key.
+
+    Returns:
+        What will come of it; None where it was served before, and has its answer again.
+    """
+    key, claim = visit.key, None
     assert key is not None, "the route needs a key"
+    if gateway.tills is not None:
+        claim = claim_of_visit(visit, key.id)
+        if claim is not None and told_again(gateway.tills, visit, claim):
+            return None
     tokens = inquiry.input_estimate() + (inquiry.max_tokens or 0)
     come_back = gateway.allotments.take(key, model=inquiry.model, tokens=tokens)
     try:
         terms = Terms(
             timeout=gateway.engine.settings.streams,
-            ledgers=() if gateway.tills is None else (gateway.tills.of(key.account),),
+            ledgers=()
+            if gateway.tills is None
+            else (gateway.tills.of(key.account, key_id=key.id, tags=key.tags, claim=claim),),
             tags=key.tags,
             key_id=key.id,
+            drain=gateway.engine.drain,
         )
         exchange = gateway.engine.start(inquiry, terms)
     except BaseException:

@@ -18,4 +18,5 @@ def embeddings(gateway: "Gateway", visit: Visit) -> None:
     if inquiry.model == "auto" or inquiry.model in TIERS:
         raise BadRequestError(f"{inquiry.model!r} chooses among chat models; name an embedding one")
     answer = begin(gateway, visit, inquiry)
-    answer.listen(lambda: whole(answer))
+    if answer is not None:
+        answer.listen(lambda: whole(answer))

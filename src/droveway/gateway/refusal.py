@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from droveway.errors import (
+    AlreadyServedError,
     APIStatusError,
     AuthenticationError,
     CallerError,
@@ -15,6 +16,7 @@ from droveway.errors import (
     NoAnswerError,
     PermissionDeniedError,
     RateLimitError,
+    RequestInFlightError,
 )
 from droveway.gateway.visit import Headers, Visit
 
@@ -63,13 +65,15 @@ def refuse(visit: Visit, error: DrovewayError, *, headers: Headers = ()) -> None
     """Answer with an error."""
     extra = list(headers)
     status = status_of(error)
-    if status == 429:
+    if status == 429 or isinstance(error, RequestInFlightError):
         extra.append((b"retry-after", b"%d" % _retry_after_s(error)))
     if isinstance(error, MethodNotAllowedError):
         extra.append((b"allow", error.allow.encode()))
     if status == 401:
         extra.append((b"www-authenticate", b"Bearer"))
-    if error.attempts and not isinstance(error, CallerError):
+    if isinstance(error, AlreadyServedError) or (
+        error.attempts and not isinstance(error, CallerError)
+    ):
         # We have tried for them: an SDK that tries again multiplies our attempts by its own.
         extra.append((b"x-should-retry", b"false"))
     visit.respond(status, msgspec.json.encode({"error": envelope(error)}), headers=extra)

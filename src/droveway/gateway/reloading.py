@@ -30,6 +30,9 @@ FIXED: Final = (
     "server.admin_token",
     "storage.url",
     "billing.enabled",
+    "billing.currency",
+    "billing.low_balance_url",
+    "billing.low_balance_secret",
     "journal.keep_days",
 )
 
