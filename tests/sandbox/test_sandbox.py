@@ -125,6 +125,32 @@ def test_the_balance_has_deepseeks_shape(box: Sandbox) -> None:
     assert told["balance_infos"][0]["total_balance"] == "110.00"
 
 
+def test_the_balance_is_what_it_was_told_to_be() -> None:
+    """Spec (DeepSeek, get-user-balance): each currency for itself, as decimal strings."""
+    with running_sandbox(profile=INSTANT) as box:
+        box.set_balance("0.00", granted="0.00")
+        box.set_balance("12.345", granted="1.50", currency="CNY")
+        assert call(box, "/user/balance", verb="GET")[2] == {
+            "is_available": True,
+            "balance_infos": [
+                {
+                    "currency": "USD",
+                    "total_balance": "0.00",
+                    "granted_balance": "0.00",
+                    "topped_up_balance": "0.00",
+                },
+                {
+                    "currency": "CNY",
+                    "total_balance": "13.845",
+                    "granted_balance": "1.50",
+                    "topped_up_balance": "12.345",
+                },
+            ],
+        }
+        box.set_balance("0.00", currency="CNY")
+        assert call(box, "/v1/user/balance", verb="GET")[2]["is_available"] is False
+
+
 def test_bytes_that_are_no_http_are_refused(box: Sandbox) -> None:
     with socket.create_connection(("127.0.0.1", box.port), 10) as client:
         client.sendall(b"hello there\r\n\r\n")

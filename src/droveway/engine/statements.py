@@ -98,3 +98,52 @@ def add_attempts(rows: int) -> str:
 def _places(fields: str, rows: int) -> str:
     row = f"({', '.join('?' * len(fields.split(',')))})"
     return ", ".join([row] * rows)
+
+
+# What may stand on a vendor's bill: attempts with tokens or a cost. The one attempt of a request
+# is told by its row, whose moment is that of the request; of more, each has its own. An attempt
+# is looked for by its request's moment, which is a day older at most.
+_GUESSED: Final = "coalesce(usage_source, 'counted') <> 'provider'"
+_BILLABLE: Final = f"""
+  SELECT at_us, at_us + total_us AS settled_us, provider, sent AS model,
+    own_currency AS currency, own_cost_nano AS cost_nano, {_GUESSED} AS guessed,
+    input + cached_read + cache_write AS input, cached_read, output
+  FROM request
+  WHERE attempts = 1 AND at_us >= ?2 - 86400000000 AND at_us < ?3
+    AND (usage_source IS NOT NULL OR own_cost_nano IS NOT NULL)
+  UNION ALL
+  SELECT a.at_us, r.at_us + r.total_us, a.provider, a.model,
+    a.currency, a.cost_nano, coalesce(a.usage_source, 'counted') <> 'provider',
+    a.input + a.cached_read + a.cache_write, a.cached_read, a.output
+  FROM request AS r JOIN attempt AS a ON a.request_id = r.id
+  WHERE r.attempts > 1 AND r.at_us >= ?2 - 86400000000 AND r.at_us < ?3
+    AND (a.usage_source IS NOT NULL OR a.cost_nano IS NOT NULL)
+"""  # noqa: S608 - as above
+# In quarters of an hour, of which the days of all time zones consist; an empty word for no price.
+OWN_BY_QUARTER: Final = f"""
+SELECT at_us - at_us % 900000000, coalesce(model, ''), coalesce(currency, ''), count(*),
+  coalesce(sum(input), 0), coalesce(sum(cached_read), 0), coalesce(sum(output), 0),
+  coalesce(sum(cost_nano), 0),
+  sum(guessed), coalesce(sum(CASE WHEN guessed THEN cost_nano END), 0)
+FROM ({_BILLABLE}) WHERE provider = ?1 AND at_us >= ?2 AND at_us < ?3 GROUP BY 1, 2, 3
+"""  # noqa: S608 - as above
+# By the moment a request was over: only then is it in the journal, so that no row is counted in
+# two spans, and none in no span.
+OWN_SETTLED: Final = f"""
+SELECT coalesce(currency, ''), count(*), coalesce(sum(cost_nano), 0)
+FROM ({_BILLABLE}) WHERE provider = ?1 AND settled_us > ?2 AND settled_us <= ?3 GROUP BY 1
+"""  # noqa: S608 - as above
+OLDEST: Final = "SELECT min(at_us) FROM request"
+PROVIDERS_KNOWN: Final = """
+SELECT provider FROM request WHERE provider IS NOT NULL
+UNION SELECT provider FROM attempt ORDER BY 1
+"""
+
+ADD_BALANCE: Final = """
+INSERT INTO vendor_balance (provider, currency, at_us, total_nano) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET total_nano = excluded.total_nano
+"""
+BALANCE_BEFORE: Final = """
+SELECT at_us, total_nano FROM vendor_balance
+WHERE provider = ? AND currency = ? AND at_us < ? ORDER BY at_us DESC LIMIT 1
+"""

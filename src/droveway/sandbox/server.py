@@ -119,6 +119,16 @@ class Sandbox:
         """Follow the rules of another script from now on; their counts begin anew."""
         self._vendor.director = Director(script, self._seed)
 
+    def set_balance(self, topped_up: str, *, granted: str = "0.00", currency: str = "USD") -> None:
+        """Say what `GET /user/balance` tells is left, in one currency; answers cost nothing.
+
+        Args:
+            topped_up: What was paid in and is left, as a decimal string.
+            granted: What is left of gifts, likewise; the total is the sum of both.
+            currency: Of both.
+        """
+        self._vendor.purse.put(currency, topped_up=topped_up, granted=granted)
+
     async def start(self) -> None:
         """Listen.
 

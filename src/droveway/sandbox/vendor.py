@@ -15,6 +15,7 @@ from droveway.sandbox.faults import FAULTS, MODEL_PREFIX, Wish, read_wish
 from droveway.sandbox.journal import Journal, Seen
 from droveway.sandbox.limits import Lane, Limits
 from droveway.sandbox.profile import Profile
+from droveway.sandbox.purse import Purse
 from droveway.sandbox.reply import Reply, error_reply, json_reply
 from droveway.sandbox.requests import Request
 from droveway.sandbox.script import Director
@@ -27,17 +28,6 @@ _BODIES_MAX: Final = 100_000
 _CHAT: Final = "/chat/completions"
 _EMBEDDINGS: Final = "/embeddings"
 _MODELS: Final = ("sandbox", "deepseek-flash", "deepseek-v4-pro")
-_BALANCE: Final = {
-    "is_available": True,
-    "balance_infos": [
-        {
-            "currency": "USD",
-            "total_balance": "110.00",
-            "granted_balance": "10.00",
-            "topped_up_balance": "100.00",
-        }
-    ],
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +58,15 @@ class Vendor:
         director: Applies the script.
         journal: Where requests are noted.
         clock: Tells the time.
+
+    Attributes:
+        director: Applies the script from now on.
+        purse: What is left in the callers' account.
     """
 
     def __init__(self, terms: Terms, director: Director, journal: Journal, *, clock: Clock) -> None:
         self.director = director
+        self.purse = Purse()
         self._terms = terms
         self._journal = journal
         self._clock = clock
@@ -131,7 +126,7 @@ class Vendor:
         if bare == _EMBEDDINGS:
             return self._embeddings(request, seen)
         if bare == "/user/balance":
-            return Take(json_reply(_BALANCE), seen)
+            return Take(json_reply(self.purse.as_json()), seen)
         if bare == "/models":
             return Take(json_reply({"object": "list", "data": list(map(_model, _names()))}), seen)
         return Take(json_reply(_model(unquote(bare.removeprefix("/models/")))), seen)
