@@ -55,7 +55,8 @@ def command(ctx: click.Context, /, *, live: bool, file: Path | None, **given: An
     tables.show(*demo_screen.account_parts(account))
     if file is not None:
         _write(file, account)
-    ctx.exit(0 if account.book.total.done == len(tasks) else 1)
+    wrong = account.bill is not None and not account.bill.is_right
+    ctx.exit(0 if account.book.total.done == len(tasks) and not wrong else 1)
 
 
 def demo_tasks() -> list[Task]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from droveway.cli.demo_bill import Bill
 from droveway.cli.demo_provider import Misdeed
 from droveway.cli.figures import Book
 from droveway.cli.same_tokens import Elsewhere
@@ -22,6 +23,7 @@ class Account:
         misdeeds: What the provider did wrong; None when it was a real one.
         sockets: Connections that the provider saw; None likewise.
         elsewhere: What the same tokens would have cost on other models.
+        bill: What the prepaid account came to; None when the provider was a real one.
         reason: Why tasks have no answer, most often; None when every task has one.
     """
 
@@ -31,6 +33,7 @@ class Account:
     misdeeds: Sequence[Misdeed] | None
     sockets: int | None
     elsewhere: Sequence[Elsewhere]
+    bill: Bill | None
     reason: str | None
 
     def as_json(self) -> dict[str, Any]:
@@ -40,6 +43,7 @@ class Account:
             "ok_at_first_asking": self.at_first,
             "connections": self.sockets,
             "faults": None if self.misdeeds is None else msgspec.to_builtins(self.misdeeds),
+            "bill": None if self.bill is None else _bill_json(self.bill),
             "same_tokens_on": [
                 {
                     "model": each.model,
@@ -52,3 +56,14 @@ class Account:
             ],
         }
         return told
+
+
+def _bill_json(bill: Bill) -> dict[str, Any]:
+    amounts = ("topped_up", "credit", "charged", "vendor", "counted", "left", "unexplained")
+    return {
+        **{name: getattr(bill, name).decimal() for name in amounts},
+        "currency": bill.charged.currency,
+        "charges": bill.charges,
+        "told": bill.told,
+        "faults": bill.faults,
+    }

@@ -10,6 +10,7 @@ from droveway.agents.supervisor import AgentSupervisor
 from droveway.agents.workflow import Task
 from droveway.cli import demo_screen, run_tables
 from droveway.cli.demo_account import Account
+from droveway.cli.demo_bill import DemoTill, demo_till
 from droveway.cli.demo_provider import PATIENCE, Misdeed, misdeeds
 from droveway.cli.figures import Book
 from droveway.cli.same_tokens import CHEAP_MODEL, elsewhere
@@ -75,11 +76,15 @@ class DemoJob:
         if self._box is None:
             assert self._engine is not None, "there is one or the other"
             return await self._account(self._engine, connections)
-        async with self._box as box:
-            engine = Engine(providers=[provider_at(box.base_url, None, name=SANDBOX)])
-            return await self._account(engine, connections)
+        async with self._box as box, demo_till(self._clock) as till:
+            provider = provider_at(box.base_url, None, name=SANDBOX)
+            engine = Engine(providers=[provider], ledger=till.till)
+            engine.journal.listeners.append(till.note)
+            return await self._account(engine, connections, till)
 
-    async def _account(self, engine: Engine, connections: int) -> Account:
+    async def _account(
+        self, engine: Engine, connections: int, till: DemoTill | None = None
+    ) -> Account:
         at, start = self._clock.now(), self._clock.monotonic()
 
         def passed_s() -> float:
@@ -107,6 +112,7 @@ class DemoJob:
             at_first=len(self._ok - self._again),
             misdeeds=None if journal is None else self._misdeeds(journal),
             sockets=None if journal is None else len({seen.connection for seen in journal}),
+            bill=None if journal is None or till is None else till.bill(journal, engine.book),
             reason=next((reason for reason, _ in self._reasons.most_common(1)), None),
             elsewhere=elsewhere(self._book.total.spending.usage, engine.book, at=at),
         )

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from droveway.cli import run_tables, tables
 from droveway.cli.demo_account import Account
+from droveway.cli.demo_bill import Bill
 from droveway.cli.demo_provider import Misdeed
 from droveway.cli.figures import Book
 from droveway.cli.same_tokens import Elsewhere
@@ -53,6 +54,8 @@ def account_parts(account: Account) -> list[object]:
         parts.append(f"{account.sockets} connections were opened in all")
     if account.misdeeds:
         parts += ["", _misdeeds_table(account.misdeeds)]
+    if account.bill is not None:
+        parts += ["", _bill_table(account.bill), _verdict(account.bill)]
     if total.spending.usage.output:
         parts += ["", _elsewhere_table(account.elsewhere, total.spending.cost)]
     return parts
@@ -75,6 +78,37 @@ def _misdeeds_table(misdeeds: Sequence[Misdeed]) -> Table:
     drawn.add_section()
     drawn.add_row("all", str(sums[0]), str(sums[1]), "", str(sums[0] - sums[1]), style="bold")
     return drawn
+
+
+def _bill_table(bill: Bill) -> Table:
+    counted = bill.charges - bill.told
+    drawn = tables.table("The statement of the account, and what proves it", "requests", "USD")
+    drawn.add_row("paid in", "", bill.topped_up.decimal(places_min=9))
+    drawn.add_row("sign-up credit, spent first", "", bill.credit.decimal(places_min=9))
+    drawn.add_row("used, by the statement", f"{bill.charges:,}", bill.charged.decimal(places_min=9))
+    drawn.add_row("left", "", bill.left.decimal(places_min=9))
+    drawn.add_section()
+    drawn.add_row(
+        "the provider's journal: its tokens x price rows",
+        f"{bill.told:,}",
+        bill.vendor.decimal(places_min=9),
+    )
+    drawn.add_row(
+        "cut, or without a count of theirs: by our count",
+        f"{counted:,}",
+        bill.counted.decimal(places_min=9),
+    )
+    drawn.add_row("unexplained", "", bill.unexplained.decimal(places_min=9), style="bold")
+    return drawn
+
+
+def _verdict(bill: Bill) -> Text:
+    if bill.is_right:
+        return Text("the ledger is as it must be, and the statement is right to the nano-unit")
+    return Text(
+        f"the statement is wrong by {bill.unexplained}, and the ledger has {bill.faults} faults",
+        style="red",
+    )
 
 
 def _elsewhere_table(found: Sequence[Elsewhere], paid: Money | None) -> Table:
