@@ -48,8 +48,8 @@ test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 	$(BIN)/coverage combine
 	$(BIN)/coverage report --skip-covered --show-missing
 
-ledger-crash: $(DEV_STAMP)  ## kill servers that take money, 200 times (LEDGER_CRASH_KILLS), and cut their log
-	$(BIN)/pytest -m long tests/cli/test_billing_crashes.py tests/ledger/test_cut_log.py
+ledger-crash: $(DEV_STAMP)  ## kill servers that take money, at random and 1,000 times at named points, and cut their log
+	LEDGER_CRASH_POINT_KILLS=$${LEDGER_CRASH_POINT_KILLS:-1000} $(BIN)/pytest -m long tests/cli/test_billing_crashes.py tests/cli/test_crash_points.py tests/ledger/test_cut_log.py
 
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py

@@ -134,7 +134,10 @@ async def serving() -> AsyncIterator[Server]:
 async def stopped(server: Server) -> None:
     """End it in order; nothing is on its way, so the second signal hurries it."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        server.process.send_signal(number)
+        # Not by `send_signal`, which may take the exit code of a dead child from whoever waits.
+        if server.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(server.process.pid, number)
     await server.process.wait()
     # Where both wait for it at once, the kernel hands it the second one first.
     assert server.process.returncode in {0, 128 + signal.SIGINT}
