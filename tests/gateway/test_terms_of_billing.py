@@ -6,6 +6,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import openai
 import pytest
 
@@ -189,6 +190,26 @@ def test_an_image_whose_tokens_nothing_bounds_is_refused_before_it_is_sent(tmp_p
             sound = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]
             assert "input_audio" in (await refused(till, messages=sound)).message
             assert till.box.journal == []
+
+    run(check())
+
+
+def test_an_image_is_held_for_as_the_largest_one_and_not_by_its_bytes(tmp_path: Path) -> None:
+    """spec: gpt-4.1 takes 1,445 tokens for an image at most; half a megabyte of data is no text."""
+
+    async def check() -> None:
+        async with paid(tmp_path) as till, till.sdk as sdk:
+            vendor = msgspec.structs.replace(
+                till.engine.settings.providers["vendor"], prices="openai"
+            )
+            settings = msgspec.structs.replace(till.engine.settings, providers={"vendor": vendor})
+            till.gateway.engine = till.engine.successor(settings)
+            await sdk.chat.completions.create(
+                model="gpt-4.1", messages=picture(400_000), max_tokens=10
+            )
+            ((amount,),) = till.store.read("SELECT amount_nano FROM hold")
+            # Two dollars a million in, eight out: the image, ten tokens, and the frame's bytes.
+            assert 1_445 * 2_000 + 10 * 8_000 < amount < 1_445 * 2_000 + 10 * 8_000 + 1_000 * 2_000
 
     run(check())
 
