@@ -10,6 +10,7 @@ import msgspec
 
 from door import SECRET, FakeKey
 from droveway.accounts import KeyRing
+from droveway.engine.desk import Desk
 from droveway.engine.engine import Engine
 from droveway.engine.journal_store import StoredJournal
 from droveway.gateway.admin import Admin, Administration
@@ -17,7 +18,7 @@ from droveway.gateway.app import Gateway
 from droveway.gateway.reloading import Reloaded
 from droveway.gateway.server import Served, listen
 from droveway.sandbox import Sandbox
-from droveway.settings import ProviderSettings, Secret, Settings
+from droveway.settings import BillingSettings, ProviderSettings, Secret, Settings
 from droveway.storage import Store
 from lab import INSTANT
 
@@ -50,23 +51,27 @@ class OperatorDoor(msgspec.Struct, kw_only=True):
     keys: KeyRing
     journal: StoredJournal
     store: Store
+    desk: Desk
     reload: Reload
 
 
 @asynccontextmanager
-async def operator_door(folder: Path, **sandbox: Any) -> AsyncIterator[OperatorDoor]:
-    store = Store(folder / "door.db")
+async def operator_door(
+    folder: Path, *, billing: BillingSettings | None = None, **sandbox: Any
+) -> AsyncIterator[OperatorDoor]:
+    billing, store = billing or BillingSettings(), Store(folder / "door.db")
     keys, journal, reload = KeyRing(store), StoredJournal(store), Reload()
     await keys.add("alice")
     async with Sandbox(**{"profile": INSTANT, **sandbox}) as box:
         vendor = ProviderSettings(base_url=box.base_url, api_key="env:VENDOR_KEY", concurrency=8)
-        settings = Settings(providers={"vendor": vendor})
+        settings = Settings(providers={"vendor": vendor}, billing=billing)
         environ = {"VENDOR_KEY": VENDOR_KEY}
         async with Engine(settings, environ=environ, journal=journal) as engine:
             # One key that no operator can take back, and the keys of the ring.
             gateway = Gateway(
                 engine, find_key=lambda plain: FakeKey() if plain == SECRET else keys.find(plain)
             )
+            desk = Desk(store, billing)
             admin = Admin(
                 Administration(
                     token=Secret(TOKEN),
@@ -74,6 +79,7 @@ async def operator_door(folder: Path, **sandbox: Any) -> AsyncIterator[OperatorD
                     journal=journal,
                     store=store,
                     engine=lambda: gateway.engine,
+                    desk=lambda: desk,
                     reload=reload,
                 )
             )
@@ -87,6 +93,7 @@ async def operator_door(folder: Path, **sandbox: Any) -> AsyncIterator[OperatorD
                     keys=keys,
                     journal=journal,
                     store=store,
+                    desk=desk,
                     reload=reload,
                 )
     await journal.aclose()

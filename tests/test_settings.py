@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from droveway.engine.assembly import assemble
 from droveway.errors import SettingsError
 from droveway.settings import (
     AliasSettings,
+    BillingSettings,
     JournalSettings,
     PriceSettings,
     ProviderSettings,
+    RateSettings,
     RoutingSettings,
     Secret,
     ServerSettings,
@@ -57,7 +60,21 @@ def test_the_defaults_are_these() -> None:
             "log": "text",
         },
         "storage": {"url": "sqlite:droveway.db"},
-        "billing": {"enabled": False},
+        "billing": {
+            "enabled": False,
+            "currency": "USD",
+            "markup": "1.00",
+            "signup_credit": "0",
+            "signup_credit_days": 30,
+            "floor": "0",
+            "disconnect": "cancel",
+            "drain_s": 60,
+            "drain_tokens": 4_096,
+            "low_balance": None,
+            "low_balance_url": None,
+            "low_balance_secret": None,
+            "rates": {},
+        },
         "journal": {"bodies": False, "keep_days": 90},
         "streams": {
             "connect_s": 10.0,
@@ -93,6 +110,22 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         body_bytes_max = 1000
         [storage]
         url = "sqlite:/var/lib/droveway/own.db"
+        [billing]
+        enabled = true
+        currency = "EUR"
+        markup = "1.2"
+        signup_credit = "2.50"
+        signup_credit_days = 1
+        floor = "-5"
+        disconnect = "drain"
+        drain_s = 5
+        drain_tokens = 6
+        low_balance = "1"
+        low_balance_url = "https://example.com/low"
+        low_balance_secret = "env:LOW"
+        [billing.rates.CNY]
+        per_unit = "0.125"
+        on = 2026-11-01
         [journal]
         keep_days = 1
         [streams]
@@ -129,6 +162,21 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
     assert settings == Settings(
         server=ServerSettings(host="::1", port=0, drain_s=9, body_bytes_max=1_000),
         storage=StorageSettings(url="sqlite:/var/lib/droveway/own.db"),
+        billing=BillingSettings(
+            enabled=True,
+            currency="EUR",
+            markup="1.2",
+            signup_credit="2.50",
+            signup_credit_days=1,
+            floor="-5",
+            disconnect="drain",
+            drain_s=5,
+            drain_tokens=6,
+            low_balance="1",
+            low_balance_url="https://example.com/low",
+            low_balance_secret="env:LOW",
+            rates={"CNY": RateSettings(per_unit="0.125", on=date(2026, 11, 1))},
+        ),
         journal=JournalSettings(keep_days=1),
         streams=StreamsSettings(
             connect_s=1.0, first_token_s=2.5, idle_s=3.0, total_s=86_400.0, keepalive_s=4.0
@@ -171,6 +219,12 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
             "'api_key'",
         ),
         ({"models": {"fast": {"candidate": []}}}, "'models.fast.candidate'", "'candidates'"),
+        ({"billing": {"signup": "2"}}, "'billing.signup'", "'signup_credit'"),
+        (
+            {"billing": {"rates": {"CNY": {"per_unti": "1"}}}},
+            "'billing.rates.CNY.per_unti'",
+            "'per_unit'",
+        ),
         ({"prices": {"a/b": {"inptu": "1"}}}, "'prices.a/b.inptu'", "'input'"),
     ],
 )
@@ -209,6 +263,25 @@ def test_names_of_providers_models_and_prices_are_free() -> None:
         ({"storage": {"url": "droveway.db"}}, "storage: url must be sqlite:FILE"),
         ({"storage": {"url": "sqlite::memory:"}}, "storage: url must be sqlite:FILE"),
         ({"journal": {"keep_days": 0}}, "journal: keep_days must be between"),
+        ({"billing": {"currency": "usd"}}, "billing: 'usd' is no currency code"),
+        ({"billing": {"markup": "0"}}, "billing: markup is a decimal factor"),
+        ({"billing": {"markup": "-1"}}, "billing: markup is a decimal factor"),
+        ({"billing": {"markup": "1000.1"}}, "billing: markup is a decimal factor"),
+        ({"billing": {"markup": "1e2"}}, "billing: markup is a decimal factor"),
+        ({"billing": {"markup": 1.2}}, "billing.markup: "),
+        ({"billing": {"signup_credit": "-1"}}, "billing: signup_credit cannot be negative"),
+        ({"billing": {"signup_credit": "much"}}, "billing: an amount is a decimal string"),
+        ({"billing": {"signup_credit_days": 0}}, "billing: signup_credit_days must be between"),
+        ({"billing": {"floor": "1"}}, 'billing: floor is "0", or how far below'),
+        ({"billing": {"disconnect": "hang"}}, "billing.disconnect: "),
+        ({"billing": {"drain_s": 0}}, "billing: drain_s must be between"),
+        ({"billing": {"drain_tokens": 1_000_001}}, "billing: drain_tokens must be between"),
+        ({"billing": {"low_balance": "1"}}, "billing: low_balance and low_balance_url belong"),
+        ({"billing": {"low_balance": "1", "low_balance_url": "https://x"}}, "needs low_balance_secret"),
+        ({"billing": {"rates": {"CNY": {"per_unit": "0", "on": date(2026, 1, 1)}}}}, "billing.rates.CNY: per_unit is a decimal"),
+        ({"billing": {"rates": {"CNY": {"per_unit": "0.14"}}}}, "billing.rates.CNY: .*on"),
+        ({"billing": {"rates": {"CNY": {"per_unit": "0.14", "on": "soon"}}}}, "billing.rates.CNY.on: "),
+        ({"billing": {"rates": {"yuan": {"per_unit": "1", "on": date(2026, 1, 1)}}}}, "billing: 'yuan' is no currency"),
         ({"routing": {"simple": 1}}, "routing.simple: "),
         ({"providers": 3}, "providers: "),
         ({"providers": {"good": PROVIDER, "bad": 3}}, "providers.bad: "),

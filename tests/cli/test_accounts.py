@@ -1,57 +1,24 @@
 """`droveway accounts` and `droveway ledger`: beside a running server, on one file."""
 
-import csv
 import json
-from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 
-from books import add_epoch, captured, damage, released, taken, usd
+from books import damage, released, usd
 from droveway.accounts import KeyRing
 from droveway.ledger import Book, faults
 from droveway.storage import Store
 from lab import run
-
-Call = Callable[..., Result]
-HERE = Path("droveway.db")
-TOPUP = ("accounts", "topup", "acme")
-
-
-def told(result: Result) -> Any:
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
-
-
-def amounts(document: dict[str, Any]) -> tuple[str, str, str]:
-    return document["available"], document["held"], document["posted"]
-
-
-def one_line(result: Result, code: int) -> str:
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
+from printed import HERE, RATES, TOPUP, Call, amounts, one_line, open_acme, sound, told
 
 
 @pytest.fixture
 def acme(droveway: Call) -> dict[str, Any]:
     """An account with 10 USD, of which 2 are held and 0.5 were used."""
-    made = told(droveway("accounts", "add", "acme", "--json"))
-    droveway(*TOPUP, "10", "--currency", "USD", "--reference", "wire-1")
-
-    async def use(store: Store) -> None:
-        account = Book(store).show("acme")
-        await add_epoch(store)
-        for hold_id in ("req_1", "req_2"):
-            await taken(store, hold_id, usd("2"), account=account)
-        await captured(store, "req_1", usd("0.5"))
-
-    with Store(HERE) as store:
-        run(use(store))
-    return dict(made)
+    return open_acme(droveway)
 
 
 # Accounts.
@@ -66,13 +33,36 @@ def test_add_makes_the_store_and_an_account_with_nothing(droveway: Call) -> None
         "available": "0.00",
         "held": "0.00",
         "posted": "0.00",
+        "promo": "0.00",
         "created_at": "",
         "frozen_at": None,
     }
     assert (
         told(droveway("accounts", "add", "b", "--currency", "cny", "--json"))["currency"] == "CNY"
     )
-    assert "0.00 CNY" in droveway("accounts", "add", "c", "--currency", "CNY").stdout
+    shown = droveway("accounts", "add", "c", "--currency", "CNY")
+    assert "0.00 CNY" in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_add_tells_the_sign_up_credit(droveway: Call, tmp_path: Path) -> None:
+    """Ours: it is given in the currency of the settings only."""
+    settings = tmp_path / "droveway.toml"
+    settings.write_text(RATES, encoding="utf-8")
+    shown = droveway("accounts", "add", "acme")
+    until = datetime.now(UTC) + timedelta(days=10)
+    assert "2.50 USD" in shown.stdout
+    assert "2.50 USD of sign-up credit, until" in shown.stderr
+    document = told(droveway("accounts", "show", "acme", "--json"))
+    assert (*amounts(document), document["promo"]) == ("2.50", "0.00", "0.00", "2.50")
+    expires_at = datetime.fromisoformat(document["promo_expires_at"])
+    assert timedelta(0) <= until - expires_at < timedelta(minutes=5)
+    page = " ".join(droveway("accounts", "show", "acme").stdout.split())
+    assert f"promotional 2.50 USD, the first of it expires at {expires_at:%Y-%m-%d %H:%M}" in page
+    assert droveway("accounts", "add", "cn", "--currency", "CNY").stderr == ""
+    settings.write_text('[billing]\ncurrency = "EUR"\n', encoding="utf-8")
+    assert told(droveway("accounts", "add", "eu", "--json"))["currency"] == "EUR"
+    assert sound()
 
 
 def test_show_says_decimal_strings(droveway: Call, acme: dict[str, Any]) -> None:
@@ -88,6 +78,22 @@ def test_show_says_decimal_strings(droveway: Call, acme: dict[str, Any]) -> None
     assert "frozen" not in text
 
 
+def test_show_says_for_how_long_it_will_do(droveway: Call) -> None:
+    open_acme(droveway, now=True)
+    document = told(droveway("accounts", "show", "acme", "--json"))
+    assert (document["daily"], document["days_left"]) == ("0.50", 15)
+    assert document["promo_expires_at"] is None
+    text = droveway("accounts", "show", "acme").stdout
+    assert text.endswith("days left 15, at 0.50 USD a day in the last week\n")
+
+
+def test_where_nothing_was_used_no_days_are_told(droveway: Call) -> None:
+    droveway("accounts", "add", "acme")
+    document = told(droveway("accounts", "show", "acme", "--json"))
+    assert (document["daily"], document["days_left"]) == ("0.00", None)
+    assert "nothing was used in the last week" in droveway("accounts", "show", "acme").stdout
+
+
 def test_list_shows_every_account(droveway: Call, acme: dict[str, Any]) -> None:
     droveway("accounts", "add", "other", "--currency", "CNY")
     droveway("accounts", "freeze", "other")
@@ -96,8 +102,8 @@ def test_list_shows_every_account(droveway: Call, acme: dict[str, Any]) -> None:
     assert amounts(documents[0]) == ("7.50", "2.00", "9.50")
     lines = droveway("accounts", "list").stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[2].split() == ["acme", acme["id"], "open", "7.50", "2.00", "9.50", "USD"]
-    assert lines[3].split()[2:] == ["frozen", "0.00", "0.00", "0.00", "CNY"]
+    assert lines[2].split() == ["acme", acme["id"], "open", "7.50", "2.00", "9.50", "0.00", "USD"]
+    assert lines[3].split()[2:] == ["frozen", "0.00", "0.00", "0.00", "0.00", "CNY"]
 
 
 def test_freeze_and_thaw_are_harmless_twice(droveway: Call, acme: dict[str, Any]) -> None:
@@ -135,114 +141,6 @@ def test_the_settings_name_the_store(droveway: Call, tmp_path: Path) -> None:
     assert droveway("ledger", "verify", "--config", settings).exit_code == 0
     assert (tmp_path / "own.db").exists()
     assert not HERE.exists()
-
-
-# Top-ups.
-
-
-def test_a_topup_is_booked_once_for_its_reference(droveway: Call) -> None:
-    droveway("accounts", "add", "acme")
-    given = (*TOPUP, "25.000000001", "--currency", "usd", "--reference", "wire-1")
-    first = told(droveway(*given, "--json"))
-    assert first | {"id": "", "account": "", "at": ""} == {
-        "id": "",
-        "account": "",
-        "amount": "25.000000001",
-        "currency": "USD",
-        "reference": "wire-1",
-        "at": "",
-        "again": False,
-        "available": "25.000000001",
-    }
-    assert told(droveway(*given, "--json")) == first | {"again": True}
-    again = droveway(*given)
-    assert again.exit_code == 0
-    assert "'wire-1' was booked at" in again.stdout
-    assert "nothing has changed" in again.stdout
-    assert told(droveway("accounts", "show", "acme", "--json"))["posted"] == "25.000000001"
-    other = droveway(*TOPUP, "1.5", "--currency", "USD", "--reference", "wire-2")
-    assert other.stdout == "1.50 USD booked for 'acme', which has 26.500000001 USD available\n"
-
-
-@pytest.mark.parametrize(
-    "amount", ["1e3", "1,5", "0x1", "ten", "", " 1", "nan", "1.0000000001", "0", "0.00", "1_000",
-               "99999999999"],
-)  # fmt: skip
-def test_a_bad_amount_is_wrong_usage(amount: str, droveway: Call) -> None:
-    droveway("accounts", "add", "acme")
-    given = (*TOPUP, amount, "--currency", "USD", "--reference", "wire-1")
-    assert "see droveway accounts topup --help" in one_line(droveway(*given), 2)
-    assert told(droveway("accounts", "show", "acme", "--json"))["posted"] == "0.00"
-
-
-def test_wrong_usage_and_other_refusals_are_one_line(droveway: Call) -> None:
-    droveway("accounts", "add", "acme")
-    droveway(*TOPUP, "1", "--currency", "USD", "--reference", "wire-1")
-    for given in (
-        ("-1", "--currency", "USD", "--reference", "a"),
-        ("1", "--reference", "a"),
-        ("1", "--currency", "USD"),
-        ("1", "--currency", "dollars", "--reference", "a"),
-    ):
-        one_line(droveway(*TOPUP, *given), 2)
-    for given, said in (
-        (("1", "--currency", "CNY", "--reference", "a"), "is in USD, not in CNY"),
-        (("2", "--currency", "USD", "--reference", "wire-1"), "is that of a top-up of 1.00 USD"),
-        (("1", "--currency", "USD", "--reference", " "), "no reference"),
-    ):
-        assert said in one_line(droveway(*TOPUP, *given), 1)
-    assert told(droveway("accounts", "show", "acme", "--json"))["posted"] == "1.00"
-
-
-# Statements.
-
-
-def test_a_statement_is_what_moved_the_money(droveway: Call, acme: dict[str, Any]) -> None:
-    entries = told(droveway("accounts", "statement", "acme", "--json"))
-    assert [(each["kind"], each["reference"], each["amount"], each["currency"]) for each in entries] == [
-        ("topup", "wire-1", "10.00", "USD"),
-        ("usage", "req_1", "-0.50", "USD"),
-    ]  # fmt: skip
-    text = droveway("accounts", "statement", "acme")
-    assert [line.split()[2:] for line in text.stdout.splitlines()[2:]] == [
-        ["topup", "wire-1", "10.00", "USD"],
-        ["usage", "req_1", "-0.50", "USD"],
-    ]
-    assert "9.50 USD" in text.stderr
-
-
-def test_a_statement_is_of_a_time(droveway: Call, acme: dict[str, Any]) -> None:
-    at = {
-        each["kind"]: each["at"]
-        for each in told(droveway("accounts", "statement", "acme", "--json"))
-    }
-    # The tests' holds are of 2026-11-23 12:00; the top-up is of now.
-    assert at["usage"] == "2026-11-23T12:00:00Z"
-
-    def kinds(*given: str) -> set[str]:
-        found = told(droveway("accounts", "statement", "acme", "--json", *given))
-        return {each["kind"] for each in found}
-
-    assert kinds("--from", "2026-11-23T12:00", "--to", "2026-11-23T12:00:01") == {"usage"}
-    assert "usage" not in kinds("--to", "2026-11-23T12:00")
-    assert "topup" in kinds("--from", at["topup"])
-    assert "topup" not in kinds("--to", at["topup"])
-    one_line(droveway("accounts", "statement", "acme", "--from", "soon"), 2)
-
-
-def test_a_statement_for_a_spreadsheet(droveway: Call, acme: dict[str, Any]) -> None:
-    """Ours: a reference may be a stranger's, and is no formula."""
-    given = ("--currency", "USD", "--reference", '=HYPERLINK("x"), y')
-    assert droveway(*TOPUP, "1", *given).exit_code == 0
-    shown = droveway("accounts", "statement", "acme", "--csv")
-    head, *lines = csv.reader(shown.stdout.splitlines())
-    assert head == ["at", "kind", "reference", "amount", "currency"]
-    assert [line[1:] for line in lines] == [
-        ["topup", "wire-1", "10.00", "USD"],
-        ["usage", "req_1", "-0.50", "USD"],
-        ["topup", '\'=HYPERLINK("x"), y', "1.00", "USD"],
-    ]
-    one_line(droveway("accounts", "statement", "acme", "--csv", "--json"), 2)
 
 
 # Keys.

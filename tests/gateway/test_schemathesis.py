@@ -1,6 +1,7 @@
 """schemathesis drives a gateway by its own description, over a socket, the sandbox behind."""
 
 import asyncio
+import hashlib
 import queue
 import threading
 from collections import Counter
@@ -23,6 +24,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from droveway.agents.portal import new_loop
 from droveway.gateway.openapi import document
+from droveway.ledger import statements
+from droveway.money import Money
 from operator_door import TOKEN, OperatorDoor, operator_door, send
 
 SEED = 20261123
@@ -34,6 +37,26 @@ BEYOND_A_SCHEMA = (
     "words that can be printed",  # likewise
     "is revoked; make a new one",  # only a key in use is given a new secret
     "got `float`",  # 1.0 is a whole number to JSON Schema, and none to us
+    "is no name for an account",  # what Unicode calls printable, once more
+    "is no reference",  # likewise
+    "take another name",  # two accounts share no name
+    "there is no account",  # who pays for a key, or is bounded, is there
+    "there is no key",  # likewise
+    "has no budget; write",  # likewise
+    "in another currency",  # a budget's is its own for good
+    ", not in ",  # an account's money is in one currency
+    "the voucher is in ",  # likewise
+    "no rate for",  # or is converted, by a rate that was declared
+    "and goes back in it",  # a refund is in the currency in which the money came
+    "more than nothing",  # what moves is something
+    "of its own",  # what was booked before has its reference for good
+    "nothing can be given back",  # what is spent stays
+    "is unspent, which is less",  # likewise
+    "amount and currency belong together",  # null is as good as absent
+    "there is no voucher with this code",  # codes are guessed by nobody
+    "was redeemed already",  # by somebody else
+    "is gone already",  # a voucher that ends before it begins
+    "expires_at is after 9998",  # its year may be too late for other zones
     "vendor answered 4",  # a vendor's own opinion of what passes through
 )
 
@@ -44,6 +67,17 @@ class Driven(msgspec.Struct):
     cases: int = 0
     failures: list[str] = []
     succeeded: Counter[str] = msgspec.field(default_factory=Counter)
+
+
+async def furnish(door: OperatorDoor) -> None:
+    """Give the admin API what the examples of its description name."""
+    await door.desk.open_account("acme")
+    await door.desk.top_up("acme", Money.parse("5", "USD"), reference="wire-2026-117")
+    await door.desk.set_budget("tag:team=blue", Money.parse("5", "USD"), period="day")
+    code = document()["components"]["schemas"]["Redemption"]["example"]["code"]
+    digest = hashlib.sha256(code.replace("-", "").encode()).digest()
+    row = ("vch_1", code[:5], 10**9, "USD", None, 0, None, digest)
+    await door.store.write(lambda db: db.run(statements.ADD_VOUCHER, row))
 
 
 @contextmanager
@@ -58,6 +92,7 @@ def standing(folder: Path) -> Iterator[OperatorDoor]:
         async with operator_door(folder) as door:
             for number in range(30):  # enough that some are in use to the end
                 await door.keys.add(f"agent {number}")
+            await furnish(door)
             body = {"model": "plain", "messages": [{"role": "user", "content": "Say hi."}]}
             for _ in range(3):
                 said = await send(door, "POST /v1/chat/completions", body, token=door.secret)

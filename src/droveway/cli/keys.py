@@ -9,16 +9,15 @@ import click
 import msgspec
 from rich.text import Text
 
-from droveway.accounts import Key, KeyRing
+from droveway.accounts import Key
 from droveway.cli import options, tables
 from droveway.cli.help_page import Command, Group
 from droveway.cli.help_page import command as make_command
 from droveway.cli.lines import remark
 from droveway.cli.running import run_async
-from droveway.cli.stores import open_store
+from droveway.cli.stores import open_desk
 from droveway.clock import SystemClock
-from droveway.ledger import Book
-from droveway.storage import Store
+from droveway.engine.desk import Desk
 
 COUNT = click.IntRange(min=1)
 
@@ -88,9 +87,8 @@ def add_key(
 ) -> None:
     """Make a key and print it once; nobody can show it again."""
     given["tags"] = dict(given["tags"])
-    with open_store(config, create=True) as store:
-        payer = None if account is None else Book(store).show(account).id
-        key, plain = run_async(KeyRing(store).add(name, account=payer, **given))
+    with open_desk(config, create=True) as opened:
+        key, plain = run_async(opened.desk.issue_key(name, account=account, **given))
     _print_secret(key, plain, as_json=as_json)
 
 
@@ -99,8 +97,8 @@ def add_key(
 @options.as_json
 def list_keys(*, config: Path | None, as_json: bool) -> None:
     """List every key, without its secret; revoked ones too."""
-    with open_store(config) as store:
-        keys, names = KeyRing(store).list(), _payers(store)
+    with open_desk(config) as opened:
+        keys, names = opened.desk.keys.list(), _payers(opened.desk)
     if as_json:
         _print_json(keys)
         return
@@ -125,8 +123,8 @@ def list_keys(*, config: Path | None, as_json: bool) -> None:
 @options.as_json
 def show_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Show one key by its name or id, without its secret."""
-    with open_store(config) as store:
-        key, names = KeyRing(store).show(name), _payers(store)
+    with open_desk(config) as opened:
+        key, names = opened.desk.keys.show(name), _payers(opened.desk)
     _print_key(key, names, as_json=as_json)
 
 
@@ -136,8 +134,8 @@ def show_key(name: str, *, config: Path | None, as_json: bool) -> None:
 @options.as_json
 def revoke_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Take a key back: the next request with it is refused."""
-    with open_store(config) as store:
-        key, names = run_async(KeyRing(store).revoke(name)), _payers(store)
+    with open_desk(config) as opened:
+        key, names = run_async(opened.desk.keys.revoke(name)), _payers(opened.desk)
     _print_key(key, names, as_json=as_json)
 
 
@@ -147,13 +145,13 @@ def revoke_key(name: str, *, config: Path | None, as_json: bool) -> None:
 @options.as_json
 def rotate_key(name: str, *, config: Path | None, as_json: bool) -> None:
     """Give a key a new secret and print it once; the old one stops at once."""
-    with open_store(config) as store:
-        key, plain = run_async(KeyRing(store).rotate(name))
+    with open_desk(config) as opened:
+        key, plain = run_async(opened.desk.keys.rotate(name))
     _print_secret(key, plain, as_json=as_json)
 
 
-def _payers(store: Store) -> dict[str | None, str]:
-    return {account.id: account.name for account in Book(store).list()}
+def _payers(desk: Desk) -> dict[str | None, str]:
+    return {account.id: account.name for account in desk.book.list()}
 
 
 def _state(key: Key) -> Text:

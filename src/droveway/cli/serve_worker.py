@@ -8,7 +8,7 @@ from pathlib import Path
 
 from droveway.cli.main import DONE, MISUSED, tell
 from droveway.cli.running import run_async
-from droveway.cli.serve import built
+from droveway.cli.serving import built
 from droveway.errors import SettingsError
 from droveway.gateway.lifeline import Lifeline, Refused, Start, leave_signals_to_the_parent
 from droveway.telemetry import configure

@@ -91,6 +91,9 @@ class Desk:
             BadRequestError: As `ledger.topups.top_up`.
         """
         declared = self._billing.rates.get(paid.currency)
+        # A rate leads into the currency of the settings; an account in another one has none.
+        if self.book.show(account).posted.currency != self._billing.currency:
+            declared = None
         rate = None if declared is None else Rate(declared.per_unit, declared.on)
         payment = Payment(paid, reference, rate)
         return await self._write(lambda db, at: top_up(db, account, payment, at=at))
@@ -186,6 +189,7 @@ class Desk:
             BadRequestError: There is no such key or account, or the amount is negative.
         """
         known = self._subject(subject)
+        self._check_currency(known, amount)
         return await self._write(
             lambda db, at: ledger_budgets.set_budget(db, known, amount, period=period, at=at)
         )
@@ -218,6 +222,24 @@ class Desk:
         await self._store.write(lambda db: sweep(db, at=at))
         while await self._store.write(lambda db: forget(db, at=at)):
             pass
+
+    def _check_currency(self, subject: str, amount: Money) -> None:
+        """Refuse a budget in a currency in which its subject spends nothing.
+
+        Raises:
+            BadRequestError: It is in such a one.
+        """
+        kind, _, name = subject.partition(":")
+        if kind == "tag":
+            return  # accounts of any currency may share it
+        payer = self.keys.show(name).account if kind == "key" else name
+        spends = self._billing.currency
+        if payer is not None:
+            spends = self.book.show(payer).posted.currency
+        if amount.currency != spends:
+            raise BadRequestError(
+                f"{subject!r} spends {spends}; a budget in {amount.currency} would bound nothing"
+            )
 
     def _subject(self, subject: str) -> str:
         """Put the id of a key or an account where its name stands: names may be given anew."""

@@ -15,6 +15,7 @@ from starlette.routing import Match, Route
 
 from droveway.accounts import Key, KeyRing
 from droveway.accounts.key import KeyTerms
+from droveway.engine.desk import Desk
 from droveway.engine.engine import Engine
 from droveway.engine.journal_store import StoredJournal
 from droveway.engine.journal_upkeep import hours
@@ -26,12 +27,20 @@ from droveway.errors import (
     RouteNotFoundError,
     SettingsError,
 )
+from droveway.gateway import admin_accounts as accounts
 from droveway.gateway.caller import key_of
 from droveway.gateway.reading import too_large
 from droveway.gateway.reloading import Reloaded
 from droveway.gateway.telling import hour_sum, provider_states
 from droveway.gateway.visit import Visit
-from droveway.gateway.wanted import HoursWanted, NewKey, RequestsWanted, read_json, read_query
+from droveway.gateway.wanted import (
+    HoursWanted,
+    NewKey,
+    RequestsWanted,
+    Wanted,
+    read_json,
+    read_query,
+)
 from droveway.settings import Secret
 from droveway.storage import Store
 
@@ -51,6 +60,7 @@ class Administration:
         journal: What was served.
         store: Where the hourly sums are.
         engine: Returns the engine that serves now; a reload may put another in its place.
+        desk: Returns the desk with the terms of billing that are in force now, likewise.
         reload: Reads the settings anew; a SettingsError leaves the old ones in force.
     """
 
@@ -59,6 +69,7 @@ class Administration:
     journal: StoredJournal
     store: Store
     engine: Callable[[], Engine]
+    desk: Callable[[], Desk]
     reload: Callable[[], Awaitable[Reloaded]]
 
 
@@ -72,6 +83,29 @@ class Asked(NamedTuple):
 
     visit: Visit
     named: Mapping[str, str]
+
+    def body(self, kind: type[Wanted]) -> Wanted:
+        """Read its body.
+
+        Raises:
+            RequestTooLargeError: It is above 64 KiB.
+            BadRequestError: As `read_json`.
+        """
+        if len(self.visit.body) > BODY_BYTES_MAX:
+            raise too_large(BODY_BYTES_MAX)
+        return read_json(self.visit.body, kind)
+
+    def query(self, kind: type[Wanted]) -> Wanted:
+        """Read its query; raises as `read_query`."""
+        return read_query(self.visit.query, kind)
+
+    def tell(self, document: object, *, status: int = 200) -> None:
+        """Answer with a document."""
+        self.tell_written(msgspec.json.encode(document), status=status)
+
+    def tell_written(self, document: bytes, *, status: int = 200) -> None:
+        """Answer with a document that is JSON already."""
+        self.visit.respond(status, document, headers=_UNKEPT)
 
 
 Endpoint = Callable[[Administration, Asked], Awaitable[None]]
@@ -124,20 +158,21 @@ class Admin:
 
 async def list_keys(administration: Administration, asked: Asked) -> None:
     """Serve `GET /admin/v1/keys`."""
-    _tell(asked.visit, {"data": administration.keys.list()})
+    asked.tell({"data": administration.keys.list()})
 
 
 async def make_key(administration: Administration, asked: Asked) -> None:
     """Serve `POST /admin/v1/keys`: the only answer that holds its secret."""
-    wanted = read_json(_short(asked.visit.body), NewKey)
+    wanted = asked.body(NewKey)
     terms = {name: getattr(wanted, name) for name in KeyTerms.__struct_fields__}
-    key, plain = await administration.keys.add(wanted.name, **terms)
-    _tell(asked.visit, {"key": plain, **msgspec.to_builtins(key)}, status=201)
+    desk = administration.desk()
+    key, plain = await desk.issue_key(wanted.name, account=wanted.account, **terms)
+    asked.tell({"key": plain, **msgspec.to_builtins(key)}, status=201)
 
 
 async def show_key(administration: Administration, asked: Asked) -> None:
     """Serve `GET /admin/v1/keys/{key}`."""
-    _tell(asked.visit, _key(administration, asked.named["key"]))
+    asked.tell(_key(administration, asked.named["key"]))
 
 
 async def revoke_key(administration: Administration, asked: Asked) -> None:
@@ -145,18 +180,18 @@ async def revoke_key(administration: Administration, asked: Asked) -> None:
     key = _key(administration, asked.named["key"])
     if key.revoked_at is None:
         key = await administration.keys.revoke(key.id)
-    _tell(asked.visit, key)
+    asked.tell(key)
 
 
 async def rotate_key(administration: Administration, asked: Asked) -> None:
     """Serve `POST /admin/v1/keys/{key}/rotate`: the only answer that holds the new secret."""
     key, plain = await administration.keys.rotate(_key(administration, asked.named["key"]).id)
-    _tell(asked.visit, {"key": plain, **msgspec.to_builtins(key)})
+    asked.tell({"key": plain, **msgspec.to_builtins(key)})
 
 
 async def list_requests(administration: Administration, asked: Asked) -> None:
     """Serve `GET /admin/v1/requests`: the last ones, or with `after` what was written then."""
-    wanted = read_query(asked.visit.query, RequestsWanted)
+    wanted = asked.query(RequestsWanted)
     journal = administration.journal
     key_id = None if wanted.key is None else _key(administration, wanted.key).id
     if wanted.after is None:
@@ -174,7 +209,7 @@ async def list_requests(administration: Administration, asked: Asked) -> None:
             and (wanted.since is None or row.at >= wanted.since)
         ]
     data = [as_json(row) for row in rows]
-    _tell(asked.visit, {"data": data, "last_seq": last_seq, "more": more})
+    asked.tell({"data": data, "last_seq": last_seq, "more": more})
 
 
 async def show_request(administration: Administration, asked: Asked) -> None:
@@ -190,12 +225,12 @@ async def show_request(administration: Administration, asked: Asked) -> None:
             f"there is no request {request_id!r}; it was never here, or is older than "
             "journal.keep_days"
         )
-    _tell(asked.visit, as_json(row))
+    asked.tell(as_json(row))
 
 
 async def list_hours(administration: Administration, asked: Asked) -> None:
     """Serve `GET /admin/v1/hours`: the sums of the last day, or since a moment."""
-    wanted = read_query(asked.visit.query, HoursWanted)
+    wanted = asked.query(HoursWanted)
     since = wanted.since or administration.engine().clock.now() - HOURS_SHOWN
 
     def read() -> bytes:
@@ -203,12 +238,12 @@ async def list_hours(administration: Administration, asked: Asked) -> None:
         return msgspec.json.encode({"data": told})
 
     # Of years it may be long: those who wait for an answer shall not wait for this.
-    asked.visit.respond(200, await asyncio.to_thread(read), headers=_UNKEPT)
+    asked.tell_written(await asyncio.to_thread(read))
 
 
 async def list_providers(administration: Administration, asked: Asked) -> None:
     """Serve `GET /admin/v1/providers`."""
-    _tell(asked.visit, {"data": provider_states(administration.engine())})
+    asked.tell({"data": provider_states(administration.engine())})
 
 
 async def reload_settings(administration: Administration, asked: Asked) -> None:
@@ -219,7 +254,7 @@ async def reload_settings(administration: Administration, asked: Asked) -> None:
         raise BadRequestError(
             f"the new settings cannot be used, and the old ones stay: {error.message}"
         ) from error
-    _tell(asked.visit, reloaded)
+    asked.tell(reloaded)
 
 
 ROUTES: Final[Mapping[str, Mapping[str, Endpoint]]] = {
@@ -227,6 +262,21 @@ ROUTES: Final[Mapping[str, Mapping[str, Endpoint]]] = {
     "/admin/v1/keys/{key}": {"GET": show_key, "DELETE": revoke_key},
     "/admin/v1/keys/{key}/revoke": {"POST": revoke_key},
     "/admin/v1/keys/{key}/rotate": {"POST": rotate_key},
+    "/admin/v1/accounts": {"GET": accounts.list_accounts, "POST": accounts.open_account},
+    "/admin/v1/accounts/{account}": {"GET": accounts.show_account},
+    "/admin/v1/accounts/{account}/freeze": {"POST": accounts.freeze_account},
+    "/admin/v1/accounts/{account}/thaw": {"POST": accounts.thaw_account},
+    "/admin/v1/accounts/{account}/topups": {"GET": accounts.list_topups, "POST": accounts.top_up},
+    "/admin/v1/accounts/{account}/credits": {"POST": accounts.give_credit},
+    "/admin/v1/accounts/{account}/statement": {"GET": accounts.show_statement},
+    "/admin/v1/accounts/{account}/vouchers": {"POST": accounts.redeem_voucher},
+    "/admin/v1/topups/{reference}/refunds": {"POST": accounts.refund_topup},
+    "/admin/v1/vouchers": {"GET": accounts.list_vouchers, "POST": accounts.issue_vouchers},
+    "/admin/v1/budgets": {
+        "GET": accounts.list_budgets,
+        "PUT": accounts.set_budget,
+        "DELETE": accounts.end_budget,
+    },
     "/admin/v1/requests": {"GET": list_requests},
     "/admin/v1/requests/{id}": {"GET": show_request},
     "/admin/v1/hours": {"GET": list_hours},
@@ -245,13 +295,3 @@ def _key(administration: Administration, name_or_id: str) -> Key:
         return administration.keys.show(name_or_id)
     except BadRequestError as error:
         raise RouteNotFoundError(f"there is no key {name_or_id!r}; see /admin/v1/keys") from error
-
-
-def _short(body: bytes) -> bytes:
-    if len(body) > BODY_BYTES_MAX:
-        raise too_large(BODY_BYTES_MAX)
-    return body
-
-
-def _tell(visit: Visit, document: object, *, status: int = 200) -> None:
-    visit.respond(status, msgspec.json.encode(document), headers=_UNKEPT)

@@ -12,9 +12,34 @@ from droveway.chat import Usage
 from droveway.engine.records import AttemptEntry
 from droveway.engine.written import Written
 from droveway.errors import DrovewayError
+from droveway.gateway.account_telling import (
+    AccountForecast,
+    AccountState,
+    BudgetState,
+    StatementLine,
+)
+from droveway.gateway.money_telling import (
+    BookedRefund,
+    BookedTopUp,
+    GivenCredit,
+    IssuedVoucher,
+    RedeemedVoucher,
+    VoucherState,
+)
 from droveway.gateway.reloading import Reloaded
 from droveway.gateway.telling import HourSum, LineState, ProviderState
-from droveway.gateway.wanted import NewKey
+from droveway.gateway.wanted import (
+    LINE,
+    BudgetNamed,
+    NewAccount,
+    NewBudget,
+    NewCredit,
+    NewKey,
+    NewRefund,
+    NewTopUp,
+    NewVouchers,
+    Redemption,
+)
 
 Schema = dict[str, Any]
 
@@ -28,11 +53,24 @@ _DECIMAL: Final[Schema] = {
     "description": "A decimal string; null where it is not known, never 0 for that.",
 }
 _CURRENCY: Final[Schema] = {"type": ["string", "null"], "pattern": "^[A-Z]{3}$"}
-_TOLD: Final = (Key, Usage, HourSum, LineState, ProviderState, Reloaded)
+_TOLD: Final = (
+    Key, Usage, HourSum, LineState, ProviderState, Reloaded, AccountState, AccountForecast,
+    StatementLine, BookedTopUp, BookedRefund, GivenCredit, VoucherState, IssuedVoucher,
+    RedeemedVoucher, BudgetState, BudgetNamed,
+)  # fmt: skip
+_WORTH: Final = {"amount": "25.00", "currency": "USD"}
+# What is taken in a body, with an example.
+_TAKEN: Final[Mapping[type[msgspec.Struct], Schema]] = {
+    NewAccount: {"name": "umbrella"},
+    NewTopUp: {**_WORTH, "reference": "wire-2026-118"},
+    NewRefund: {"reference": "refund-2026-4", "amount": "0.50", "currency": "USD"},
+    NewCredit: {**_WORTH, "reference": "welcome-acme", "days": 30},
+    NewVouchers: {**_WORTH, "count": 3, "credit_days": 90},
+    Redemption: {"code": "23456-789AB-CDEFG-HJKMN"},
+    NewBudget: {**_WORTH, "subject": "tag:team=blue", "period": "day"},
+}
 _MONEYED: Final[Mapping[str, type[msgspec.Struct]]] = {"Request": Written, "Attempt": AttemptEntry}
 _ATTRIBUTE: Final = re.compile(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", re.MULTILINE)
-# What a key's words may be: printed on one line. What Unicode calls printable is no pattern.
-_LINE: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 
 
 def ref(name: str) -> Schema:
@@ -63,6 +101,7 @@ def page(name: str, **further: Schema) -> Schema:
 def component_schemas() -> dict[str, Schema]:
     """Return every schema that the description names."""
     told = {kind.__name__: _told(kind) for kind in _TOLD}
+    taken = {kind.__name__: _taken(kind, example) for kind, example in _TAKEN.items()}
     moneyed = {name: _moneyed(kind) for name, kind in _MONEYED.items()}
     request = moneyed["Request"]
     request["properties"]["each_attempt"] = {"type": "array", "items": ref("Attempt")}
@@ -70,6 +109,7 @@ def component_schemas() -> dict[str, Schema]:
     return {
         **told,
         **moneyed,
+        **taken,
         "NewKey": _new_key(),
         "KeyWithSecret": _with_secret(told["Key"]),
         "Error": _error(),
@@ -85,7 +125,7 @@ def _told(kind: type[msgspec.Struct]) -> Schema:
     """Write a struct as it is told: with all its fields, moments as such, and what they mean."""
     (_, schemas) = msgspec.json.schema_components([kind], ref_template=REF + "{name}")
     schema: Schema = schemas[kind.__name__]
-    about = kind.__doc__ or ""
+    about = "\n\n".join(each.__doc__ or "" for each in kind.__mro__ if each is not object)
     meanings = {name: " ".join(text.split()) for name, text in _ATTRIBUTE.findall(about)}
     for field in msgspec.structs.fields(kind):
         told = schema["properties"][field.encode_name]
@@ -101,6 +141,17 @@ def _told(kind: type[msgspec.Struct]) -> Schema:
     return schema
 
 
+def _taken(kind: type[msgspec.Struct], example: Schema) -> Schema:
+    """Write a struct as it is taken: what has a default may be left out."""
+    schema = _told(kind)
+    needed = [
+        each.encode_name
+        for each in msgspec.structs.fields(kind)
+        if each.default is msgspec.NODEFAULT
+    ]
+    return {**schema, "required": needed, "example": example}
+
+
 def _date(schema: Schema, kind: object) -> None:
     if kind is datetime:
         schema["format"] = "date-time"
@@ -112,8 +163,8 @@ def _moneyed(kind: type[msgspec.Struct]) -> Schema:
     """Write a row of the journal as `as_json` does: amounts as decimal strings."""
     schema = _told(kind)
     fields = schema["properties"]
-    fields.pop("each_attempt", None)
-    fields.pop("bodies", None)
+    for untold in ("each_attempt", "bodies", "charge", "vendor_id"):
+        fields.pop(untold, None)
     fields |= {name: _DECIMAL for name in ("cost", "own_cost") if name in fields}
     fields["currency"] = _CURRENCY
     schema["required"] = list(fields)
@@ -121,13 +172,15 @@ def _moneyed(kind: type[msgspec.Struct]) -> Schema:
 
 
 def _new_key() -> Schema:
-    word, count = {**TEXT, "pattern": _LINE}, {"type": ["integer", "null"], "minimum": 1,
+    word, count = {**TEXT, "pattern": LINE}, {"type": ["integer", "null"], "minimum": 1,
                                                "maximum": 2**63 - 1}  # fmt: skip
     name = {**word, "minLength": 1, "maxLength": 100, "description": "No key in use has it."}
     named = {**word, "minLength": 1}
+    payer = {"type": ["string", "null"], "minLength": 1, "description": "Who pays: name or id."}
     until = {"type": ["string", "null"], "format": "date-time", "description": "In the future."}
     schema = record(
         {"name": name},
+        account=payer,
         models={"type": ["array", "null"], "items": named, "minItems": 1},
         expires_at=until,
         rpm=count,

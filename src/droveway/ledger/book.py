@@ -12,7 +12,7 @@ from droveway.errors import BadRequestError
 from droveway.ledger import statements
 from droveway.ledger.account import Account, account_of, unknown_account, usable_name
 from droveway.ledger.postings import Fund
-from droveway.ledger.topups import MANUAL, Payment, Rate, TopUp, top_up, topups_of
+from droveway.ledger.topups import MANUAL, Payment, Rate, TopUp, the_topup, top_up, topups_of
 from droveway.money import Money
 from droveway.storage import Connection, Store
 from droveway.storage.moments import micros, moment
@@ -131,6 +131,22 @@ class Book:
     def topups(self, name_or_id: str) -> tuple[TopUp, ...]:
         """Return all money that came in for an account, the oldest first."""
         return topups_of(self._store.read(statements.TOPUPS_OF, (self.show(name_or_id).id,)))
+
+    def topup(self, reference: str) -> TopUp:
+        """Return one top-up.
+
+        Raises:
+            BadRequestError: There is none of this reference.
+        """
+        rows = self._store.read(statements.TOPUP_BY_REFERENCE, (reference.strip(),))
+        return the_topup(rows, reference)
+
+    def first_expiry(self, account: Account) -> datetime | None:
+        """Return when the first of an account's promotional credit expires; None without any."""
+        now = micros(self._clock.now())
+        rows = self._store.read(statements.CREDITS_OF, (account.id,))
+        coming = [until for _, _, _, left, until, *_ in rows if left and until > now]
+        return moment(min(coming)) if coming else None
 
     def forecast(self, account: Account) -> Forecast:
         """Return for how long what is available will do."""

@@ -30,6 +30,7 @@ from droveway.storage import Connection
 from droveway.storage.moments import micros, moment
 
 MANUAL: Final = "manual"
+VOUCHER: Final = "voucher"
 
 
 class Rate(NamedTuple):
@@ -192,20 +193,18 @@ def refund(
         at: When.
 
     Raises:
-        BadRequestError: There is no such top-up, more is asked for than is unspent, nothing is,
-            or the reference stands for another refund.
+        BadRequestError: There is no such top-up, it came by a voucher, more is asked for than is
+            unspent, nothing is, or the reference stands for another refund.
     """
     reference = usable_reference(reference)
     known = db.rows(statements.REFUND_BY_REFERENCE, (reference,))
     rows = db.rows(statements.TOPUP_BY_REFERENCE, (topup_reference.strip(),))
-    if not rows:
-        raise BadRequestError(
-            f"there is no top-up with the reference {topup_reference!r}; see droveway accounts "
-            "statement"
-        )
-    topup = _topup_of(rows[0])
+    topup = the_topup(rows, topup_reference)
     if known:
         return _refunded_before(known[0], topup, paid)
+    if topup.source == VOUCHER:
+        # Whoever bought it has paid somebody else, or nobody: there is nothing to give back to.
+        raise BadRequestError("what came by a voucher is used, and not paid out")
     left = unspent(db, topup)
     back, amount = _share(topup, left, paid)
     if amount.nano <= 0 or back.nano <= 0:
@@ -263,6 +262,19 @@ def _share(topup: TopUp, left: Money, paid: Money | None) -> tuple[Money, Money]
     # Up: what is taken is never less than what is paid out.
     taken = -(-paid.nano * topup.amount.nano // topup.paid.nano)
     return paid, Money(taken, topup.amount.currency)
+
+
+def the_topup(rows: list[tuple[Any, ...]], reference: str) -> TopUp:
+    """Read the one top-up that was looked up by its reference.
+
+    Raises:
+        BadRequestError: There is none.
+    """
+    if not rows:
+        raise BadRequestError(
+            f"there is no top-up with the reference {reference!r}; see droveway accounts statement"
+        )
+    return _topup_of(rows[0])
 
 
 def topups_of(rows: list[tuple[Any, ...]]) -> tuple[TopUp, ...]:

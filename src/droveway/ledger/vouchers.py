@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ from droveway.ledger import credits as promotional
 from droveway.ledger import statements, topups
 from droveway.ledger.account import find_account
 from droveway.ledger.credits import Credit
-from droveway.ledger.topups import Payment, TopUp
+from droveway.ledger.topups import VOUCHER, Payment, TopUp
 from droveway.money import Money
 from droveway.storage import Connection, Store
 from droveway.storage.moments import micros, moment
@@ -23,7 +23,8 @@ _GROUPS: Final = 4
 _GROUP_SIGNS: Final = 5
 _CODE_SIGNS_MAX: Final = 64
 COUNT_MAX: Final = 1_000
-VOUCHER: Final = "voucher"
+# Any zone's end of that year is still a moment in UTC.
+YEAR_MAX: Final = 9998
 
 
 class Voucher(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +72,8 @@ def issue(db: Connection, terms: Terms, *, count: int, at: datetime) -> list[tup
         raise BadRequestError(f"make 1 to {COUNT_MAX} vouchers at once, not {count}")
     if terms.credit_days is not None and not 1 <= terms.credit_days <= 36_500:
         raise BadRequestError("credit_days is between 1 and 36500; leave it out for money")
+    if terms.expires_at is not None and terms.expires_at.year > YEAR_MAX:
+        raise BadRequestError(f"expires_at is after {YEAR_MAX}; leave it out for ever")
     if terms.expires_at is not None and terms.expires_at <= at:
         raise BadRequestError(f"a voucher that expires at {terms.expires_at} is gone already")
     made: list[tuple[Voucher, str]] = []
@@ -84,7 +87,7 @@ def issue(db: Connection, terms: Terms, *, count: int, at: datetime) -> list[tup
             amount=terms.amount,
             credit_days=terms.credit_days,
             issued_at=at,
-            expires_at=terms.expires_at,
+            expires_at=terms.expires_at and terms.expires_at.astimezone(UTC),
         )
         db.run(statements.ADD_VOUCHER, (*_row_of(voucher), _digest(code)))
         made.append((voucher, code))
