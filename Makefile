@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway ledger-crash lock clean
+.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway bench-ledger ledger-crash ledger-simulate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 bench-gateway: $(DEV_STAMP)  ## the gateway beside nginx, in one run of three minutes
 	$(BIN)/python benchmarks/gateway.py
 	$(BIN)/python benchmarks/rooms.py
+
+bench-ledger: $(DEV_STAMP)  ## what the ledger does in a second, and how long a hold takes
+	$(BIN)/python benchmarks/ledger.py
 
 docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
