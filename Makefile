@@ -51,6 +51,9 @@ test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 ledger-crash: $(DEV_STAMP)  ## kill servers that take money, at random and 1,000 times at named points, and cut their log
 	LEDGER_CRASH_POINT_KILLS=$${LEDGER_CRASH_POINT_KILLS:-1000} $(BIN)/pytest -m long tests/cli/test_billing_crashes.py tests/cli/test_crash_points.py tests/ledger/test_cut_log.py
 
+ledger-simulate: $(DEV_STAMP)  ## 10,000 worlds in which processes die at any statement (LEDGER_SIMULATION_WORLDS, DROVEWAY_SEED)
+	$(BIN)/pytest -m long tests/ledger/test_simulation.py
+
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/transport.py

@@ -177,7 +177,7 @@ def capture(hold_id: str, cost: Money, *, at: datetime, keep: bool = False) -> D
         return charged.paid.nano, charged.lost.nano, charged.balance.nano
 
     def modelled(model: Model) -> tuple[int, ...] | None:
-        charged = model.capture(hold_id, cost.nano)
+        charged = model.capture(hold_id, cost.nano, at=at)
         if charged is not None and keep:
             model.answers[hold_id] = at
         return charged
@@ -192,7 +192,7 @@ def release(hold_id: str, *, at: datetime) -> Deed:
 
 def resolve(hold_id: str, *, at: datetime) -> Deed:
     real = partial(holds.resolve, hold_id=hold_id, at=at)
-    return Deed(real, lambda model: model.resolve(hold_id))
+    return Deed(real, lambda model: model.resolve(hold_id, at=at))
 
 
 def forget(*, at: datetime) -> Deed:

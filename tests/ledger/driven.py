@@ -46,7 +46,7 @@ class Driven(RuleBasedStateMachine):
         self.begin()  # it resolves what the dead have left
         for epoch_id, epoch in self.alive.items():
             self.run_(epoch.end(at=self.now))
-            self.model.end_epoch(epoch_id)
+            self.model.end_epoch(epoch_id, at=self.now)
         self.it_is_as_the_model_says()
         self.the_ledger_is_as_it_must_be()
         assert all(kept.held == 0 for kept in self.model.accounts.values())
@@ -89,10 +89,11 @@ class Driven(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        epoch = self.run_(Epoch.begin(self.store, at=self.tick()))
+        at = self.tick()
+        epoch = self.run_(Epoch.begin(self.store, at=at))
         self.alive[epoch.id] = epoch
         while self.dead:
-            self.model.end_epoch(self.dead.pop())
+            self.model.end_epoch(self.dead.pop(), at=at)
 
     @rule(number=NUMBER)
     def die(self, number: int) -> None:

@@ -12,7 +12,7 @@ from ledger import deeds
 from ledger.deeds import Deed, came_of
 from ledger.mortals import Process
 from ledger.pictures import seen
-from ledger.simulation import beginning
+from ledger.worlds import beginning
 
 
 class Room:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 
 from droveway import errors
+from droveway.ledger.budgets import Period
 from droveway.ledger.claims import ANSWER_KEPT, CLAIM_KEPT
 from droveway.money import Money
 from ledger.pictures import RATE, Bound, Held, Kept, Lot, Paid, State, start_of
@@ -54,6 +55,7 @@ class Model(State):
         if known is not None:
             refuse_unless(known[0] == topup and paid in (None, known[1]), errors.BadRequestError)
             return True, known[1]
+        refuse_unless(not mine.by_voucher, errors.BadRequestError)
         kept, rest = self.accounts[mine.account], mine.amount - mine.refunded
         of_account = [each for each in self.topups.values() if each.account == mine.account]
         later = sum(each.amount - each.refunded for each in of_account if each.at > mine.at)
@@ -113,7 +115,9 @@ class Model(State):
         slip.account = account_id
         if slip.days is None:
             money = Money(slip.amount, slip.currency)
-            return self.top_up(account_id, money, reference=slip.id, at=at)
+            again = self.top_up(account_id, money, reference=slip.id, at=at)
+            self.topups[slip.id].by_voucher = True
+            return again
         until = at + timedelta(days=slip.days)
         return self.grant(account_id, slip.amount, until=until, reference=slip.id, at=at)
 
@@ -125,14 +129,14 @@ class Model(State):
         was, kept.frozen = kept.frozen, not thawed
         return was != kept.frozen
 
-    def set_budget(self, subject: str, period: str, amount: Money) -> Money:
+    def set_budget(self, subject: str, period: Period, amount: Money) -> Money:
         new = Bound(amount.nano, amount.currency)
         bound = self.budgets.setdefault((subject, period), new)
         refuse_unless(bound.currency == amount.currency, errors.BadRequestError)
         bound.amount = amount.nano
         return amount
 
-    def end_budget(self, subject: str, period: str) -> None:
+    def end_budget(self, subject: str, period: Period) -> None:
         refuse_unless((subject, period) in self.budgets, errors.BadRequestError)
         self.budgets.pop((subject, period)).ended = True
 
@@ -198,13 +202,15 @@ class Model(State):
         return held.state == "held"
 
     def capture(
-        self, hold_id: str, cost: int, *, state: str = "captured"
+        self, hold_id: str, cost: int, *, at: datetime, state: str = "captured"
     ) -> tuple[int, int, int] | None:
         """What was paid, what was lost, and what the account had in all before."""
         held = self.holds.get(hold_id)
         if held is None or held.state != "held":
             return None
-        kept, had = self.accounts[held.account], self.accounts[held.account].all
+        kept = self.accounts[held.account]
+        self.expire(kept, at=at)
+        had = kept.all
         paid = min(cost, max(0, had - (kept.held - held.amount) - kept.floor))
         kept.posted -= paid - kept.spend_credit(paid)
         self.own["revenue", kept.currency] += cost
@@ -220,17 +226,17 @@ class Model(State):
         self._end(held, state, 0)
         return True
 
-    def resolve(self, hold_id: str) -> bool:
+    def resolve(self, hold_id: str, *, at: datetime) -> bool:
         held = self.holds.get(hold_id)
         if held is None or not held.progress:
             return self.release(hold_id, state="resolved")
         cost = min(held.amount, held.progress)
-        return self.capture(hold_id, cost, state="resolved") is not None
+        return self.capture(hold_id, cost, at=at, state="resolved") is not None
 
-    def end_epoch(self, epoch_id: str) -> None:
+    def end_epoch(self, epoch_id: str, *, at: datetime) -> None:
         for hold_id, held in self.holds.items():
             if held.owner == epoch_id:
-                self.resolve(hold_id)
+                self.resolve(hold_id, at=at)
 
     def bounds_of(
         self, subjects: Sequence[str], *, currency: str, at: datetime

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from droveway.ledger import Rate, statements
 from droveway.ledger.account import account_of
-from droveway.ledger.budgets import budgets
+from droveway.ledger.budgets import Period, budgets
 from droveway.storage import Store
 from droveway.storage.moments import micros
 
@@ -65,6 +65,7 @@ class Paid:
     paid: int
     currency: str
     at: datetime
+    by_voucher: bool = False
     refunded: int = 0
     refunded_paid: int = 0
 
@@ -116,7 +117,7 @@ class State:
     refunds: dict[str, tuple[str, int]] = field(default_factory=dict)
     credits: dict[str, Lot] = field(default_factory=dict)
     vouchers: dict[str, Slip] = field(default_factory=dict)
-    budgets: dict[tuple[str, str], Bound] = field(default_factory=dict)
+    budgets: dict[tuple[str, Period], Bound] = field(default_factory=dict)
     holds: dict[str, Held] = field(default_factory=dict)
     claims: dict[str, tuple[bytes, str, datetime]] = field(default_factory=dict)
     answers: dict[str, datetime] = field(default_factory=dict)

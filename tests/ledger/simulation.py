@@ -14,29 +14,22 @@ The scheduler alone knows what was committed, and tells the model so; everything
 
 import os
 import random
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, cast
 
 from books import AT
 from droveway.ledger import Epoch, faults
-from droveway.ledger.book import open_account
-from droveway.ledger.vouchers import Terms, issue
-from droveway.money import Money
-from droveway.storage import Connection, Store
-from droveway.storage.opening import connect
+from droveway.storage.moments import moment
 from droveway.storage.writer import Job
-from ledger import deeds
 from ledger.deeds import Deed, came_of
 from ledger.errands import Errand, Said, errand
 from ledger.model import Model
-from ledger.mortals import DeathError, Process, drive, names
-from ledger.pictures import Kept, Slip, seen
+from ledger.mortals import DeathError, Process, drive
+from ledger.pictures import seen
 
 STORE: Final = "a.db"
 PROCESSES_MAX: Final = 3
@@ -186,11 +179,15 @@ class World:
 
     def note_ended_epochs(self) -> None:
         """Tell the model of epochs that were ended; only the dead's are, or one's own."""
-        rows = self.observer.read("SELECT id FROM epoch WHERE ended_at_us IS NOT NULL")
+        rows = self.observer.read(
+            "SELECT id, ended_at_us FROM epoch WHERE ended_at_us IS NOT NULL ORDER BY ended_at_us"
+        )
         alive = {each.epoch.id for each in self.living if each.epoch is not None}
-        for epoch_id in {epoch_id for (epoch_id,) in rows} - self.ended:
+        for epoch_id, ended_at_us in rows:
+            if epoch_id in self.ended:
+                continue
             assert epoch_id not in alive, "the holds of a living process are its own"
-            self.model.end_epoch(epoch_id)
+            self.model.end_epoch(epoch_id, at=moment(ended_at_us))
             self.ended.add(epoch_id)
 
     # What must be true.
@@ -230,53 +227,3 @@ class World:
         assert [nano for _, nano in rest] == [0] * len(rest), "money only moves"
         for resolved in read("SELECT charged_nano FROM hold WHERE state = 'resolved'"):
             self.seen["resolved, charged" if resolved[0] else "resolved, free"] += 1
-
-
-def beginning(file: Path) -> Model:
-    """Make the store that every world begins with; returns what the model says of it."""
-    Store(file).close()
-    driver, model = connect(file), Model()
-    db = Connection(driver)
-    with names("start"), driver:
-        for number, currency in enumerate(("USD", "USD", "CNY")):
-            at = AT - timedelta(hours=number + 1)
-            account = open_account(db, f"account {number}", currency=currency, at=at)
-            model.accounts[account] = Kept(currency)
-            paid = Money(80, currency)
-            first = deeds.top_up(account, paid, reference=f"first of {number}", at=at)
-            assert first.real(db) == first.foretold(model)
-            days = 1 if number else None
-            ((slip, code),) = issue(db, Terms(amount=paid, credit_days=days), count=1, at=at)
-            model.vouchers[code] = Slip(80, currency, days, None, slip.id)
-    driver.close()
-    return model
-
-
-def simulate(seed: int, start: Path, model: Model) -> Counter[str]:
-    """Live through one world.
-
-    Args:
-        seed: Which one.
-        start: The store that it begins with; it lives beside it.
-        model: What the model says of that; it is left as it is.
-
-    Returns:
-        What happened in it, and how often.
-
-    Raises:
-        Exception: Something in it was not as it must be.
-    """
-    folder = start.with_name(f"world-{seed}")
-    folder.mkdir()
-    try:
-        shutil.copy(start, folder / STORE)
-        with names(seed):
-            world = World(seed, folder, deepcopy(model))
-            try:
-                world.run()
-            finally:
-                for process in [*world.living, world.observer]:
-                    world._bury(process)
-            return world.seen
-    finally:
-        shutil.rmtree(folder)

@@ -106,9 +106,10 @@ class Ledger(Driven):
         subject = f"account:{account}" if subject == "account" else subject
         self.do(deeds.set_budget(subject, amount, period=period, at=self.tick()))
 
-    @rule(account=accounts, subject=SUBJECTS, period=PERIODS)
-    def end_budget(self, account: str, subject: str, period: Period) -> None:
-        subject = f"account:{account}" if subject == "account" else subject
+    @rule(number=NUMBER)
+    def end_budget(self, number: int) -> None:
+        known: list[tuple[str, Period]] = [*self.model.budgets, ("key:never", "day")]
+        subject, period = known[number % len(known)]
         self.do(deeds.end_budget(subject, period=period, at=self.tick()))
 
     # Requests.
@@ -171,6 +172,14 @@ class Ledger(Driven):
         account = self.model.holds[hold_id].account
         more, at = self.money(nano, account), self.tick()
         self.do(deeds.extend(hold_id, more, account=account, at=at, floor=floor))
+
+    @rule(hold_id=holds, nano=NANO)
+    def outgrow_budgets_that_end(self, hold_id: str, nano: int) -> None:
+        held = self.model.holds[hold_id]
+        for (subject, period), bound in list(self.model.budgets.items()):
+            if any(bound is each for each, _ in held.bounds):
+                self.do(deeds.end_budget(subject, period=period, at=self.tick()))
+        self.extend(hold_id=hold_id, nano=nano, floor=0)
 
     @rule(hold_id=holds, nano=NANO)
     def note_progress(self, hold_id: str, nano: int) -> None:

@@ -248,6 +248,8 @@ def test_lowered_below_what_is_spent_nothing_is_left(store: Store, acme: Account
     run(captured(store, "b", usd("4")))
     bound(store, "9")
     assert spell(store) == ("8.00", "0.00", "1.00")
+    with pytest.raises(LimitExceededError):
+        run(taken(store, "c", usd("1.000000001"), account=acme, subjects=[KEY]))
     run(taken(store, "c", usd("1"), account=acme, subjects=[KEY]))
 
 

@@ -216,10 +216,11 @@ def test_whatever_is_done_in_any_order_finds_it_out(
         run_state_machine_as_test(
             Ledger,
             settings=settings(
-                max_examples=500,
+                max_examples=2_000,
                 stateful_step_count=60,
                 deadline=None,
                 database=None,
+                derandomize=True,
                 phases=[Phase.generate],
                 suppress_health_check=list(HealthCheck),
             ),

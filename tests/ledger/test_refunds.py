@@ -142,6 +142,14 @@ def test_credit_is_never_paid_out(store: Store, acme: Account) -> None:
     assert shown(store) == ("0", "2", "0", "2")
 
 
+def test_credit_does_not_stand_in_for_money_that_is_spent(store: Store, acme: Account) -> None:
+    pay_in(store, "10")
+    use(store, "6", account=acme)
+    run(granted(store, usd("100"), account=acme))
+    assert all_unspent(store) == ["4"]
+    refused(store, "a", "4.000000001", said=r"4\.00 USD is unspent")
+
+
 # Once.
 
 
@@ -219,3 +227,17 @@ def test_converted_money_goes_back_by_the_rate_it_came_by(store: Store, acme: Ac
         Money.parse("-49.95", "CNY"),
     )
     assert totals(store)["exchange"] == usd("-6.993")
+
+
+def test_the_last_part_of_converted_money_takes_all_that_is_left(
+    store: Store, acme: Account
+) -> None:
+    """Ours: each part is rounded up by itself, and the last one must not ask for more."""
+    pay_in(store, "0.0000001", rate=Rate("7.3", ON), currency="CNY")
+    taken_ = []
+    for name, paid in (("1", "0.000000033"), ("2", "0.000000067")):
+        done = run(pay_out(store, "a", paid, reference=name, currency="CNY"))
+        taken_.append(done.amount.nano)
+    assert taken_ == [241, 489]
+    assert totals(store, "CNY")["clearing"] == totals(store, "CNY")["exchange"]
+    assert shown(store)[0] == "0"

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -20,7 +19,8 @@ from droveway.storage import migrating
 from droveway.storage.writer import Job
 from ledger.deeds import Deed, came_of
 from ledger.mortals import Driver
-from ledger.simulation import World, beginning, simulate
+from ledger.simulation import World
+from ledger.worlds import live_through, live_through_elsewhere
 
 WORLDS: Final = int(os.environ.get("LEDGER_SIMULATION_WORLDS", "10000"))
 ONE: Final = os.environ.get("DROVEWAY_SEED")
@@ -50,25 +50,6 @@ def seeds(count: int) -> range:
     return range(count) if ONE is None else range(int(ONE), int(ONE) + 1)
 
 
-def live_through(which: range, folder: Path) -> Counter[str]:
-    """Live through some worlds; what happened in them, and how often."""
-    start = folder / "start.db"
-    model = beginning(start)
-    happened: Counter[str] = Counter()
-    for seed in which:
-        try:
-            happened += simulate(seed, start, model)
-        except Exception as error:
-            error.add_note(f"in the world of this seed; again: DROVEWAY_SEED={seed}")
-            raise
-    return happened
-
-
-def worlds_of_a_process(which: range) -> Counter[str]:
-    with TemporaryDirectory() as folder:
-        return live_through(which, Path(folder))
-
-
 def test_in_a_hundred_worlds_everything_happens_and_nothing_is_lost(tmp_path: Path) -> None:
     happened = live_through(seeds(100), tmp_path)
     assert ONE is not None or set(happened) >= HAPPENS
@@ -80,7 +61,7 @@ def test_in_many_worlds_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> N
     all_, lived = seeds(WORLDS), 0
     parts = [all_[start : start + WORLDS_AT_ONCE] for start in range(0, len(all_), WORLDS_AT_ONCE)]
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool, capsys.disabled():
-        living = {pool.submit(worlds_of_a_process, part): len(part) for part in parts}
+        living = {pool.submit(live_through_elsewhere, part): len(part) for part in parts}
         try:
             for each in as_completed(living):
                 happened += each.result()

@@ -250,6 +250,10 @@ def _charge(
     state: Literal["captured", "resolved"],
     at: datetime,
 ) -> Charged:
+    if held.promo and expire(db, held.account_id, at=at):
+        # Credit that has expired pays for no more than what was held on it.
+        (purse,) = db.rows(statements.PURSE, (held.account_id,))
+        held = _Held(*held[:5], *purse)
     hold_id, account_id, amount = held.id, held.account_id, held.amount
     posted, promo, currency = held.posted, held.promo, held.currency
     # What others hold is theirs; down to the floor that its hold was good for, the rest may go.

@@ -35,7 +35,7 @@ def warn_if_low(db: Connection, charged: Charged, threshold: Money, *, at: datet
     if charged.balance.currency != threshold.currency or left >= threshold.nano:
         return False
     fell = charged.balance.nano >= threshold.nano
-    if not db.run(statements.WARN, (micros(at), charged.account_id, fell)):
+    if not db.run(statements.WARN, (threshold.nano, charged.account_id, fell)):
         return False
     account = find_account(db, charged.account_id, at=at)
     body = {

@@ -20,7 +20,7 @@ THAW: Final = "UPDATE account SET frozen_at_us = NULL WHERE id = ? AND frozen_at
 BALANCE: Final = "SELECT posted_nano FROM account WHERE id = ?"
 FUNDS: Final = "SELECT posted_nano, promo_nano, held_nano, currency FROM account WHERE id = ?"
 WARN: Final = """
-UPDATE account SET warned_at_us = ?1 WHERE id = ?2 AND (warned_at_us IS NULL OR ?3)
+UPDATE account SET warned_below_nano = ?1 WHERE id = ?2 AND (warned_below_nano IS NULL OR ?3)
 """
 ADD_NOTICE: Final = """
 INSERT INTO notice (id, kind, about, body, made_at_us, due_at_us) VALUES (?, ?, ?, ?, ?, ?)
@@ -30,7 +30,12 @@ INSERT INTO notice (id, kind, about, body, made_at_us, due_at_us) VALUES (?, ?, 
 ADD_TRANSFER: Final = (
     "INSERT INTO transfer (id, kind, at_us, reference, told) VALUES (?, ?, ?, ?, ?)"
 )
-POST: Final = "UPDATE account SET posted_nano = posted_nano + ? WHERE id = ? AND currency = ?"
+# A balance that is again as high as when it was told to be low will be told again.
+POST: Final = """
+UPDATE account SET posted_nano = posted_nano + ?1, warned_below_nano =
+  CASE WHEN posted_nano + promo_nano + ?1 >= warned_below_nano THEN NULL ELSE warned_below_nano END
+WHERE id = ?2 AND currency = ?3
+"""
 MOVE: Final = """
 UPDATE account SET held_nano = held_nano + ?, posted_nano = posted_nano + ?,
   promo_nano = promo_nano + ? WHERE id = ?
@@ -83,7 +88,9 @@ INSERT INTO credit (id, account_id, amount_nano, left_nano, expires_at_us)
 VALUES (?1, ?2, ?3, ?3, ?4)
 """
 POST_PROMO: Final = """
-UPDATE account SET promo_nano = promo_nano + ?1,
+UPDATE account SET promo_nano = promo_nano + ?1, warned_below_nano =
+    CASE WHEN posted_nano + promo_nano + ?1 >= warned_below_nano THEN NULL
+      ELSE warned_below_nano END,
   promo_until_us = CASE WHEN ?2 IS NULL THEN promo_until_us
     ELSE min(coalesce(promo_until_us, ?2), ?2) END
 WHERE id = ?3 AND currency = ?4
@@ -205,7 +212,8 @@ UPDATE hold SET state = ?2, ended_at_us = ?3, charged_nano = ?4, progress_told =
 WHERE id = ?1 AND state = 'held'
 """
 END_HOLD_FREE: Final = """
-UPDATE hold SET state = ?2, ended_at_us = ?3 WHERE id = ?1 AND state = 'held'
+UPDATE hold SET state = ?2, ended_at_us = ?3, progress_told = NULL
+WHERE id = ?1 AND state = 'held'
 RETURNING account_id, amount_nano, spells
 """
 

@@ -17,8 +17,8 @@ CREATE TABLE account (
   floor_nano INTEGER NOT NULL DEFAULT 0 CHECK (floor_nano <= 0),
   -- When the first of its credits expires.
   promo_until_us INTEGER,
-  -- Since when it is known to be low, so that it is told once.
-  warned_at_us INTEGER,
+  -- Below what it was told to be low; NULL once it has been as high again.
+  warned_below_nano INTEGER,
   created_at_us INTEGER NOT NULL,
   frozen_at_us INTEGER,
   -- What is held can be paid: no customer's balance ever falls below its floor.
