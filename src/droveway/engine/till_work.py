@@ -11,7 +11,7 @@ from droveway.engine.journal_store import add_rows
 from droveway.engine.records import AttemptEntry, Row
 from droveway.engine.settling import Bound, Hold, affordable
 from droveway.ledger import holds
-from droveway.ledger.account import find_account
+from droveway.ledger.account import available_of
 from droveway.ledger.budgets import Spell, spells_of, spells_of_hold, subjects_of
 from droveway.ledger.claims import Claim, keep_answer, stake
 from droveway.ledger.holds import Charged
@@ -176,6 +176,6 @@ def _is_ours(entry: AttemptEntry, row: Row) -> bool:
 
 
 def _left(db: Connection, paying: Paying, *, spells: Sequence[Spell]) -> Money:
-    available = find_account(db, paying.account_id, at=paying.at).available
+    available = available_of(db, paying.account_id, at=paying.at)
     left = min((available.nano, *(spell.left_nano for spell in spells)))
     return Money(left, available.currency)

@@ -68,6 +68,19 @@ def find_account(db: Connection, name_or_id: str, *, at: datetime) -> Account:
     return account_of(rows[0])
 
 
+def available_of(db: Connection, account_id: str, *, at: datetime) -> Money:
+    """Return what further requests of an account may cost, within the transaction.
+
+    Raises:
+        BadRequestError: There is no such account.
+    """
+    free = db.rows(statements.FREE, (account_id, micros(at)))
+    if free:
+        nano, currency = free[0]
+        return Money(nano, currency)
+    return find_account(db, account_id, at=at).available
+
+
 def unknown_account(name_or_id: str) -> BadRequestError:
     """Say that there is no such account."""
     return BadRequestError(f"there is no account {name_or_id!r}; see droveway accounts list")

@@ -18,6 +18,11 @@ ON CONFLICT DO NOTHING
 FREEZE: Final = "UPDATE account SET frozen_at_us = ? WHERE id = ? AND frozen_at_us IS NULL"
 THAW: Final = "UPDATE account SET frozen_at_us = NULL WHERE id = ? AND frozen_at_us IS NOT NULL"
 BALANCE: Final = "SELECT posted_nano FROM account WHERE id = ?"
+# What is available, where no credit has expired: a tenth of the time of a whole account.
+FREE: Final = """
+SELECT posted_nano + promo_nano - held_nano, currency FROM account
+WHERE id = ? AND kind = 'customer' AND (promo_until_us IS NULL OR promo_until_us > ?)
+"""
 FUNDS: Final = "SELECT posted_nano, promo_nano, held_nano, currency FROM account WHERE id = ?"
 WARN: Final = """
 UPDATE account SET warned_below_nano = ?1 WHERE id = ?2 AND (warned_below_nano IS NULL OR ?3)
