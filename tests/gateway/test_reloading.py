@@ -233,7 +233,13 @@ def test_what_a_restart_needs_is_named_and_not_put_in_place(store: Store) -> Non
                 host="::", port=1, workers=2, drain_s=3, admin_token="env:A", body_bytes_max=5
             ),
             storage=StorageSettings(url="sqlite:other.db"),
-            billing=BillingSettings(enabled=True),
+            billing=BillingSettings(
+                enabled=True,
+                currency="CNY",
+                low_balance="5",
+                low_balance_url="https://example.com/",
+                low_balance_secret="env:B",
+            ),
             journal=JournalSettings(keep_days=1, bodies=True),
         )
         told = await one.reloading.reload()
@@ -241,6 +247,23 @@ def test_what_a_restart_needs_is_named_and_not_put_in_place(store: Store) -> Non
         assert one.used == [
             Settings(server=ServerSettings(body_bytes_max=5), journal=JournalSettings(bodies=True))
         ]
+
+    run(check())
+
+
+def test_what_goes_only_together_stays_together(store: Store) -> None:
+    async def check() -> None:
+        one = Process(store)
+        one.file = Settings(
+            billing=BillingSettings(
+                markup="1.5",
+                low_balance="5",
+                low_balance_url="https://example.com/",
+                low_balance_secret="env:B",
+            )
+        )
+        await one.reloading.reload()
+        assert one.used == [Settings(billing=BillingSettings(markup="1.5"))]
 
     run(check())
 

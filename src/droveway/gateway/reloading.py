@@ -8,6 +8,7 @@ another store than its neighbours.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -31,6 +32,7 @@ FIXED: Final = (
     "storage.url",
     "billing.enabled",
     "billing.currency",
+    "billing.low_balance",
     "billing.low_balance_url",
     "billing.low_balance_secret",
     "journal.keep_days",
@@ -133,12 +135,16 @@ class Reloading:
                 LOG.warning("whether there are new settings cannot be seen: %s", error)
 
     def _use(self, settings: Settings) -> None:
+        kept: defaultdict[str, dict[str, object]] = defaultdict(dict)
         for key in FIXED:
             section, _, name = key.partition(".")
-            kept = {name: _value(self._started_with, key)}
-            changed = msgspec.structs.replace(getattr(settings, section), **kept)
-            settings = msgspec.structs.replace(settings, **{section: changed})
-        self._put_in_place(settings)
+            kept[section][name] = _value(self._started_with, key)
+        # Each section at once: some of its keys go only together.
+        sections = {
+            section: msgspec.structs.replace(getattr(settings, section), **values)
+            for section, values in kept.items()
+        }
+        self._put_in_place(msgspec.structs.replace(settings, **sections))
 
     def _told(self) -> int:
         ((number,),) = self._store.read(statements.GENERATION)
