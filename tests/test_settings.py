@@ -18,6 +18,7 @@ from droveway.settings import (
     PriceSettings,
     ProviderSettings,
     RateSettings,
+    RolloutSettings,
     RoutingSettings,
     Secret,
     ServerSettings,
@@ -84,6 +85,7 @@ def test_the_defaults_are_these() -> None:
             "keepalive_s": 15.0,
         },
         "routing": dict.fromkeys(("simple", "moderate", "complex"), "deepseek-flash"),
+        "rollout": {},
         "providers": {},
         "models": {},
         "prices": {},
@@ -138,6 +140,9 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         simple = "a"
         moderate = "b"
         complex = "c"
+        [rollout.critic]
+        to = "fast"
+        percent = "12.5"
         [providers.deepseek]
         dialect = "openai"
         accent = "deepseek"
@@ -182,6 +187,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
             connect_s=1.0, first_token_s=2.5, idle_s=3.0, total_s=86_400.0, keepalive_s=4.0
         ),
         routing=RoutingSettings(simple="a", moderate="b", complex="c"),
+        rollout={"critic": RolloutSettings(to="fast", percent="12.5")},
         providers={
             "deepseek": ProviderSettings(
                 base_url="http://127.0.0.1:8000/v1",
@@ -283,6 +289,9 @@ def test_names_of_providers_models_and_prices_are_free() -> None:
         ({"billing": {"rates": {"CNY": {"per_unit": "0.14", "on": "soon"}}}}, "billing.rates.CNY.on: "),
         ({"billing": {"rates": {"yuan": {"per_unit": "1", "on": date(2026, 1, 1)}}}}, "billing: 'yuan' is no currency"),
         ({"routing": {"simple": 1}}, "routing.simple: "),
+        ({"rollout": {"critic": {"to": "m"}}}, "rollout.critic: .*percent"),
+        ({"rollout": {"critic": {"to": "", "percent": 1}}}, "rollout.critic: to must name"),
+        ({"rollout": {"critic": {"to": "m", "percent": 1.5}}}, "rollout.critic.percent: "),
         ({"providers": 3}, "providers: "),
         ({"providers": {"good": PROVIDER, "bad": 3}}, "providers.bad: "),
         ({"providers": {"good": PROVIDER, "b[0]": {**PROVIDER, "rpm": "9"}}}, r"providers.b\[0\].rpm: "),
@@ -318,6 +327,42 @@ def test_a_price_is_a_decimal_string_and_nothing_else(field: str, price: object)
 def test_a_price_stays_the_string_that_was_written(price: str) -> None:
     raw = {"prices": {"a/b": {"input": price, "output": price}}}
     assert read_settings(raw).prices["a/b"].input == price
+
+
+@pytest.mark.parametrize(
+    ("percent", "share"),
+    [(0, 0), (5, 50_000), (100, 1_000_000), ("5", 50_000), ("0.01", 100), ("100.00", 1_000_000)],
+)
+def test_a_percentage_is_exact_to_two_places(percent: int | str, share: int) -> None:
+    told = read_settings({"rollout": {"critic": {"to": "m", "percent": percent}}})
+    assert told.rollout["critic"].share == share
+
+
+@pytest.mark.parametrize(
+    "percent", [-1, 101, "100.01", "-1", "0.001", "1e1", "", " 1", "1.", ".5", "5%", "NaN", "１"]
+)
+def test_a_percentage_is_from_nothing_to_all_and_plainly_written(percent: int | str) -> None:
+    with pytest.raises(SettingsError, match=r"rollout\.critic: percent is a whole number from 0"):
+        read_settings({"rollout": {"critic": {"to": "m", "percent": percent}}})
+
+
+@pytest.mark.parametrize(
+    ("to", "is_known"),
+    [("m", True), ("p/other", True), ("fast", True), ("complex", True), ("n", False)],
+)
+def test_a_role_moves_only_to_what_somebody_has(to: str, *, is_known: bool) -> None:
+    told = read_settings(
+        {
+            "providers": {"p": {**PROVIDER, "models": ["m"]}},
+            "models": {"fast": {"candidates": ["p/m"]}},
+            "rollout": {"critic": {"to": to, "percent": 5}},
+        }
+    )
+    if is_known:
+        assemble(told, {})
+        return
+    with pytest.raises(SettingsError, match=r"rollout\.critic\.to: no configured provider .*'n'"):
+        assemble(told, {})
 
 
 # Files.

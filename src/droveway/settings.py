@@ -5,6 +5,7 @@ one that is. Secrets are named, never written: `env:NAME` or `file:PATH`.
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import date
@@ -18,6 +19,7 @@ from droveway.errors import SettingsError
 from droveway.money import Money, price_pico
 
 DEFAULT_MODEL: Final = "deepseek-flash"
+_PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?", re.ASCII)
 
 
 class Secret:
@@ -178,6 +180,33 @@ class RoutingSettings(msgspec.Struct, frozen=True, kw_only=True):
     complex: str = DEFAULT_MODEL
 
 
+class RolloutSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[rollout.ROLE]`: the phased move of one role to another model.
+
+    Attributes:
+        to: The model, by any name that a caller could ask for.
+        percent: How many of the role's conversations have moved, from 0 to 100: a whole number, or
+            a decimal string with up to two places.
+    """
+
+    to: str
+    percent: int | str
+
+    def __post_init__(self) -> None:
+        if not self.to:
+            raise ValueError("to must name a model")
+        if not _PERCENT.fullmatch(str(self.percent)) or Decimal(self.percent) > 100:
+            raise ValueError(
+                "percent is a whole number from 0 to 100, or a decimal string with up to two "
+                f'places such as "0.25", not {self.percent!r}'
+            )
+
+    @property
+    def share(self) -> int:
+        """The same in millionths of the whole."""
+        return int(Decimal(self.percent) * 10_000)
+
+
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True):
     """`[storage]`: where keys and the journal are kept.
 
@@ -297,6 +326,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerSettings = ServerSettings()
     streams: StreamsSettings = StreamsSettings()
     routing: RoutingSettings = RoutingSettings()
+    rollout: dict[str, RolloutSettings] = {}
     providers: dict[str, ProviderSettings] = {}
     models: dict[str, AliasSettings] = {}
     prices: dict[str, PriceSettings] = {}

@@ -10,6 +10,7 @@ import msgspec
 from rich.text import Text
 
 from droveway.cli import options, tables
+from droveway.cli.arms import show_arms
 from droveway.cli.help_page import Group
 from droveway.cli.help_page import command as make_command
 from droveway.cli.running import run_async
@@ -21,6 +22,7 @@ from droveway.engine.written import as_json as as_row
 from droveway.errors import BadRequestError
 
 LOOK_EVERY_S: Final = 0.2
+_DEFAULT: Final = click.core.ParameterSource.DEFAULT
 _AGO: Final = re.compile(r"([0-9]{1,5})([smhd])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -48,13 +50,19 @@ def _requests(
     /,
     *,
     tail: bool,
+    by: str | None,
     as_json: bool,
     config: Path | None,
     **given: Any,  # noqa: ANN401 - the options below
 ) -> None:
     if ctx.invoked_subcommand is not None:
         return
+    if by is not None and (tail or ctx.get_parameter_source("limit") is not _DEFAULT):
+        raise click.UsageError("--by sums all requests up; leave --tail and --limit out")
     with open_store(config) as store:
+        if by is not None:
+            show_arms(store, since=given["since"], model=given["model"], as_json=as_json)
+            return
         journal = StoredJournal(store)
         if tail:
             run_async(_follow(journal, as_json=as_json, **given))
@@ -194,6 +202,11 @@ command = Group(
             ["--since"], type=Since(), metavar="WHEN", help="ISO 8601, or 90s, 30m, 1h, 2d ago."
         ),
         click.Option(["--model"], metavar="NAME", help="Asked for, sent for or served by."),
+        click.Option(
+            ["--by"],
+            type=click.Choice(["arm"]),
+            help="Compare both sides of each role that moves to another model.",
+        ),
         click.Option(
             ["--limit"],
             type=click.IntRange(1, 100_000),

@@ -13,8 +13,9 @@ from droveway.catalog.pricelists import built_in_book
 from droveway.catalog.providers import BUILT_IN
 from droveway.dialects.accents import accent_named
 from droveway.engine.provider import Provider
-from droveway.errors import SettingsError
-from droveway.routing.plan import Offer
+from droveway.errors import NotFoundError, SettingsError
+from droveway.routing.plan import Offer, plan
+from droveway.routing.tiers import TIERS
 from droveway.sandbox import Sandbox
 from droveway.settings import ProviderSettings, RoutingSettings, Secret, Settings, resolve_secret
 from droveway.transport import Origin, parse_url
@@ -147,12 +148,25 @@ def _check_names(settings: Settings, providers: Sequence[Provider]) -> None:
             near = difflib.get_close_matches(provider, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {sorted(known)}"
             raise SettingsError(f"{where} names {entry!r}, but no provider {provider!r}; {hint}")
+    _check_rollouts(settings, providers)
     for name, told in settings.providers.items():
         if told.prices is not None and told.prices not in PRICE_LISTS:
             raise SettingsError(
                 f"providers.{name}.prices: there is no list {told.prices!r}; there are "
                 f"{', '.join(sorted(PRICE_LISTS))}"
             )
+
+
+def _check_rollouts(settings: Settings, providers: Sequence[Provider]) -> None:
+    """Refuse models that nobody has; with no provider the sandbox answers, which has any."""
+    offers = [provider.offer for provider in providers]
+    aliases = {name: told.candidates for name, told in settings.models.items()}
+    for role, told in settings.rollout.items():
+        if offers and told.to not in ("auto", *TIERS):
+            try:
+                plan(told.to, offers=offers, aliases=aliases)
+            except NotFoundError as error:
+                raise SettingsError(f"rollout.{role}.to: {error}") from error
 
 
 def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -> Provider:

@@ -27,6 +27,7 @@ from droveway.engine.inquiry import Inquiry, inquiry_of
 from droveway.engine.journal import Journal
 from droveway.engine.line import Line
 from droveway.engine.outbox import StreamEvent
+from droveway.engine.placing import Placing
 from droveway.engine.provider import Provider
 from droveway.engine.records import Row
 from droveway.engine.settling import Ledger, NoLedger
@@ -99,6 +100,7 @@ class Engine:
         self.dispatch = Dispatch(
             self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
         )
+        self.placing = Placing(self.settings.rollout, clock=self.clock)
         self._plans: dict[str, tuple[Candidate, ...]] = {}
         self._aliases = {name: told.candidates for name, told in self.settings.models.items()}
         self.sandbox: Sandbox | None = None
@@ -206,12 +208,18 @@ class Engine:
                 self._plans[asked] = known
         return known
 
-    def model_for(self, request: Inquiry) -> str:
-        """Return the model a request asks for, with "auto" and tier names looked up."""
-        if request.model != "auto" and request.model not in TIERS:
-            return request.model
+    def model_for(self, request: Inquiry, instead: str | None = None) -> str:
+        """Return the model a request asks for, with "auto" and tier names looked up.
+
+        Args:
+            request: What is asked.
+            instead: The name to be looked up instead of the request's own.
+        """
+        asked = request.model if instead is None else instead
+        if asked != "auto" and asked not in TIERS:
+            return asked
         routing = self.settings.routing
-        model: str = getattr(routing, tier_of(request.messages(), request.model))
+        model: str = getattr(routing, tier_of(request.messages(), asked))
         return default_model(model, routing, list(self.providers.values()))
 
     def line_of(self, candidate: Candidate) -> Line:
@@ -257,6 +265,7 @@ class Engine:
                 )
             heir.providers.update(self.providers)
         heir.sandbox, heir.calibration = self.sandbox, self.calibration
+        heir.placing = Placing(settings.rollout, clock=self.clock, before=self.placing)
         heir.pool, heir._open = self.pool, self._open  # noqa: SLF001 - it is one of us, as below
         heir.dispatch = Dispatch(
             heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of

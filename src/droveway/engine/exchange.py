@@ -78,6 +78,7 @@ class Exchange:
         self._engine = engine
         self._request = request
         self._terms = terms
+        self._tags = terms.tags
         self._gone = False
         self._why: DrovewayError | None = None
         self._enough: Enough | None = None
@@ -175,7 +176,7 @@ class Exchange:
     async def _corridor(self) -> None:
         self._engine.admit()
         self._request.check()
-        plan = self._engine.plan(self._engine.model_for(self._request))
+        plan = self._plan()
         holds = await self._hold(plan)
         try:
             if not self._gone:
@@ -186,6 +187,14 @@ class Exchange:
             self._fail(self._engine.own_failure(self.id, error))
         finally:
             await self._settle(holds)
+
+    def _plan(self) -> Sequence[Candidate]:
+        engine, model = self._engine, None
+        placed = engine.placing.place(self._request, self._terms)
+        if placed is not None:
+            model = placed.model
+            self._tags = {**self._terms.tags, "arm": placed.arm}
+        return engine.plan(engine.model_for(self._request, model))
 
     async def _hold(self, plan: Sequence[Candidate]) -> list[tuple[Ledger, Hold]]:
         ledgers = (self._engine.ledger, *self._terms.ledgers)
@@ -351,7 +360,7 @@ class Exchange:
             first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
             total_ms=total_s * 1e3,
             overhead_ms=max(0.0, (total_s - self._waited_s) * 1e3 - upstream_ms),
-            tags=self._terms.tags,
+            tags=self._tags,
             key_id=self._terms.key_id,
             client_gone=self._gone and (self._why is None or self._draining is not None),
             bodies=self._bodies() if self._engine.settings.journal.bodies else None,

@@ -6,11 +6,11 @@ model's name, `stream_options.include_usage`, and an output cap where we set one
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol, get_args
 
 import msgspec
 
-from droveway.chat import Answer, ChatRequest, Message
+from droveway.chat import Answer, ChatRequest, Message, Role
 from droveway.dialects import openai_chat, openai_embeddings
 from droveway.dialects.accents import PLAIN, Accent
 from droveway.dialects.openai_chat import check_request, read_answer, write_request
@@ -24,6 +24,7 @@ from droveway.errors import BadRequestError
 BYTES_PER_TOKEN: Final = 4
 _CAPS: Final = ("max_completion_tokens", "max_tokens")
 _NOTHING: Final = (b"null", None)
+_ROLES: Final = get_args(Role)
 CAP_MAX: Final = 2**31
 # It is echoed in headers, kept in the journal and looked up in tables: no place for a book.
 MODEL_CHARS_MAX: Final = 256
@@ -180,11 +181,14 @@ class Passed:
         """Refuse nothing more: what is read of the bytes was checked when they came."""
 
     def messages(self) -> Sequence[Message]:
-        """Return the conversation, read leniently: only its content matters here."""
+        """Return the conversation, read leniently: a role that is none counts as the user's."""
         if not self.endpoint.writes:
             return ()
         turns = _decoded(self._spans, "messages", list[_Turn])
-        return [Message(role="user", content=turn.content) for turn in turns]
+        return [
+            Message(role=turn.role if turn.role in _ROLES else "user", content=turn.content)
+            for turn in turns
+        ]
 
     def may_hold_media(self) -> bool:
         """Say so unless no part can have a type: its word would stand there, plain or escaped."""
@@ -219,6 +223,7 @@ class Passed:
 
 class _Turn(msgspec.Struct):
     content: str | list[dict[str, Any]] | None = None
+    role: Any = None
 
 
 _DECODERS: Final = {

@@ -147,3 +147,27 @@ BALANCE_BEFORE: Final = """
 SELECT at_us, total_nano FROM vendor_balance
 WHERE provider = ? AND currency = ? AND at_us < ? ORDER BY at_us DESC LIMIT 1
 """
+
+# Both sides of every role that moves. Latencies are those of what completed: an error is quick.
+_MOVED: Final = f"""
+  SELECT coalesce(json_extract(tags, '$.role'), '') AS role, json_extract(tags, '$.arm') AS arm,
+    outcome, total_us, cost_nano, currency, {_USAGE}
+  FROM request
+  WHERE at_us >= ?1 AND {_OF_MODEL} AND json_extract(tags, '$.arm') IN ('new', 'old')
+"""  # noqa: S608 - as above
+_PLACES: Final = "OVER (PARTITION BY role, arm, outcome"
+ARMS: Final = f"""
+SELECT role, arm, count(*), sum(outcome = 'completed'), sum(outcome = 'failed'),
+  max(CASE WHEN outcome = 'completed' AND place = (places * 50 + 99) / 100 THEN total_us END),
+  max(CASE WHEN outcome = 'completed' AND place = (places * 95 + 99) / 100 THEN total_us END),
+  coalesce(sum(input), 0), coalesce(sum(cached_read), 0), coalesce(sum(cache_write), 0),
+  coalesce(sum(output), 0)
+FROM (
+  SELECT *, row_number() {_PLACES} ORDER BY total_us) AS place, count(*) {_PLACES}) AS places
+  FROM ({_MOVED})
+) GROUP BY 1, 2 ORDER BY 1, 2
+"""  # noqa: S608 - as above
+ARM_COSTS: Final = f"""
+SELECT role, arm, currency, count(*), sum(cost_nano) FROM ({_MOVED})
+WHERE cost_nano IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""  # noqa: S608 - as above

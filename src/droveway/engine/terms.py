@@ -31,6 +31,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         ledgers: Who must agree to the cost before anything is sent, besides the engine's own.
         tags: Free words for the journal: agent, role.
         key_id: Whose key the call came with; None without keys.
+        conversation: The caller's own name for the conversation; None where there is none.
         drain: How a call whose caller is gone is still answered; None for not at all.
     """
 
@@ -39,4 +40,5 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: tuple[Ledger, ...] = ()
     tags: Mapping[str, str] = {}
     key_id: str | None = None
+    conversation: str | None = None
     drain: Drain | None = None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE: Final = b"data: [DONE]\n\n"
+CONVERSATION: Final = b"x-droveway-conversation"
 # nginx would collect the events otherwise.
 STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
@@ -117,6 +118,7 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
             else (gateway.tills.of(key.account, key_id=key.id, tags=key.tags, claim=claim),),
             tags=key.tags,
             key_id=key.id,
+            conversation=_conversation(gateway, visit),
             drain=gateway.engine.drain,
         )
         exchange = gateway.engine.start(inquiry, terms)
@@ -124,6 +126,14 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
         come_back(0)
         raise
     return Answer(gateway, visit, exchange, come_back=come_back)
+
+
+def _conversation(gateway: "Gateway", visit: Visit) -> str | None:
+    """Return the caller's own name for the conversation, where anything goes by it."""
+    if not gateway.engine.placing.moves_roles:
+        return None
+    word = visit.header(CONVERSATION)
+    return None if word is None else word.decode("latin-1").strip()
 
 
 def whole(answer: Answer) -> None:

@@ -1,0 +1,106 @@
+"""This file knows which model a role's request is for while the role moves to another one.
+
+By the hash alone a conversation that has begun with the old model would change it as soon as the
+share grows beyond its number. So those are remembered, for a day and up to a bound, in the process
+that serves them; what opens anew, and what is not remembered, goes by the hash. Only the old ones:
+a share that is made smaller is a brake, and works at once.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from droveway.clock import Clock
+from droveway.engine.inquiry import Inquiry
+from droveway.engine.terms import Terms
+from droveway.routing.conversation import goes_on, named_conversation, opened_conversation
+from droveway.routing.rollout import Arm, Rollout, arm_of
+from droveway.settings import RolloutSettings
+
+# About 10 MB.
+REMEMBERED_MAX: Final = 50_000
+REMEMBERED_S: Final = 86_400.0
+_Key = tuple[str, bytes]
+
+
+class Placed(NamedTuple):
+    """Where a request of a role that moves belongs.
+
+    Attributes:
+        arm: The side of the move.
+        model: The model to be asked for.
+    """
+
+    arm: Arm
+    model: str
+
+
+class Placing:
+    """Decides for each conversation of a role that moves, and for all its requests alike.
+
+    Args:
+        told: The moves, by role.
+        clock: Where time comes from.
+        before: Whose conversations go on here: the placing of the settings before.
+
+    Attributes:
+        began_old: Since when conversations are known that have begun with the old model.
+    """
+
+    def __init__(
+        self,
+        told: Mapping[str, RolloutSettings],
+        *,
+        clock: Clock,
+        before: "Placing | None" = None,
+    ) -> None:
+        self._rollouts = {
+            role: Rollout(role=role, to=each.to, share=each.share) for role, each in told.items()
+        }
+        self._clock = clock
+        self.began_old: dict[_Key, float] = {} if before is None else before.began_old
+
+    @property
+    def moves_roles(self) -> bool:
+        """Whether there is any role that moves."""
+        return bool(self._rollouts)
+
+    def place(self, request: Inquiry, terms: Terms) -> Placed | None:
+        """Return where a request belongs; None where nothing moves its role.
+
+        Embeddings never move: vectors of two models cannot be compared.
+
+        Raises:
+            BadRequestError: Its messages cannot be read.
+        """
+        if not self._rollouts or not request.endpoint.writes:
+            return None
+        rollout = self._rollouts.get(terms.tags.get("role", ""))
+        if rollout is None:
+            return None
+        conversation = _conversation(request, terms, role=rollout.role)
+        key = (rollout.role, conversation)
+        if arm_of(rollout, conversation) == "old":
+            self._remember(key)
+            return Placed("old", request.model)
+        if self._has_begun_old(key) and goes_on(request.messages()):
+            return Placed("old", request.model)
+        self.began_old.pop(key, None)
+        return Placed("new", rollout.to)
+
+    def _remember(self, key: _Key) -> None:
+        if self._has_begun_old(key):
+            return
+        self.began_old.pop(key, None)
+        self.began_old[key] = self._clock.monotonic()
+        if len(self.began_old) > REMEMBERED_MAX:
+            del self.began_old[next(iter(self.began_old))]
+
+    def _has_begun_old(self, key: _Key) -> bool:
+        since = self.began_old.get(key)
+        return since is not None and self._clock.monotonic() - since < REMEMBERED_S
+
+
+def _conversation(request: Inquiry, terms: Terms, *, role: str) -> bytes:
+    if terms.conversation:
+        return named_conversation(terms.conversation, key_id=terms.key_id)
+    return opened_conversation(request.messages(), key_id=terms.key_id, role=role)
