@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs bench bench-gateway bench-ledger ledger-crash ledger-simulate lock clean
+.PHONY: help install demo test test-long lint types contracts docs faults bench bench-gateway bench-ledger ledger-crash ledger-simulate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ ledger-crash: $(DEV_STAMP)  ## kill servers that take money, at random and 1,000
 
 ledger-simulate: $(DEV_STAMP)  ## 10,000 worlds in which processes die at any statement (LEDGER_SIMULATION_WORLDS, DROVEWAY_SEED)
 	$(BIN)/pytest -m long tests/ledger/test_simulation.py
+
+faults: $(DEV_STAMP)  ## every fault of the sandbox, by library and gateway: green or red
+	PYTHONPATH=tests $(BIN)/python -m faults.show
 
 bench: $(DEV_STAMP)  ## the figures of docs/explanation/speed.md, measured here
 	$(BIN)/python benchmarks/engine.py

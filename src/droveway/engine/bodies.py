@@ -140,7 +140,7 @@ class StreamBody:
         if self._chunks.broken_off is not None:
             how = f"the vendor broke it off ({self._chunks.broken_off})"
         elif signal == "done":
-            how = "[DONE] came without a finish marker"
+            how = "the stream said that it was done, without a finish marker"
         elif isinstance(cause, APIConnectionError):
             how = "the connection broke"
         elif cause is not None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from droveway.chat import Answer
+from droveway.chat import Answer, Usage
 from droveway.dialects.ending import Outcome
 from droveway.engine.attempt import Attempt
 from droveway.engine.bounding import bound_of
@@ -129,7 +129,7 @@ class Exchange:
             for candidate, attempt in errand.attempts
         ]
         last = entries[-1]
-        if last.usage is None or last.charge is None:
+        if last.usage is None or last.charge is None or _is_no_answer(last.usage):
             return None
         died = msgspec.structs.replace(last, outcome="failed", code=GoingDownError.code)
         return msgspec.structs.replace(
@@ -331,7 +331,20 @@ class Exchange:
     def _produced(self) -> AttemptEntry | None:
         """Return the attempt whose tokens the caller got; None when they got none."""
         last = self._entries[-1] if self._entries and not self._withheld else None
-        return None if last is None or last.abandoned or last.usage is None else last
+        if last is None or last.abandoned or last.usage is None:
+            return None
+        return None if self._brought_nothing(last.usage) else last
+
+    def _brought_nothing(self, usage: Usage) -> bool:
+        """Whether nothing of an answer that failed has reached the caller.
+
+        The library's error brings what there is of a whole answer that broke off. On the through
+        lane its bytes are withheld. And of a stream, a role alone is no answer.
+        """
+        if self.answer is not None or self._last is None:
+            return False
+        withheld = self._request.through and not self._last.delivered
+        return withheld or _is_no_answer(usage)
 
     def _write_row(self) -> Row:
         if self.answer is None and self._gone:
@@ -373,6 +386,11 @@ class Exchange:
             said = msgspec.json.encode(answer)
         request = self._request.written()
         return Bodies(request[:BODY_KEPT_BYTES_MAX], (said or b"")[:BODY_KEPT_BYTES_MAX])
+
+
+def _is_no_answer(usage: Usage) -> bool:
+    """Whether it counts an input by estimate, and no word of an answer."""
+    return usage.source == "counted" and not usage.output
 
 
 BODY_KEPT_BYTES_MAX: Final = 2**20
