@@ -344,10 +344,11 @@ def test_a_probe_waits_for_room_like_everybody() -> None:
 
 
 def test_a_full_line_is_woken_by_an_event_and_by_nothing_else() -> None:
-    pacer, all_tickets = Pacer(concurrency=2), tickets(4)
+    pacer, all_tickets = Pacer(concurrency=4), tickets(6)
     line(pacer, *all_tickets[:2])
     pacer.admit(0.0)
     pacer.refused(all_tickets[0], 0.0, retry_after_s=1.0)
+    assert pacer.concurrency == 2
     line(pacer, *all_tickets[2:])
     assert numbers(pacer.admit(1.0)) == [3]
     assert pacer.wake_at(1.0) is None

@@ -97,7 +97,8 @@ class World:
             self.probe = going[0]
         for ticket in going:
             self.send(ticket)
-        assert self.pacer.in_flight <= self.pacer.concurrency
+        # A window that has narrowed may be overfull; nobody goes into it then.
+        assert not going or self.pacer.in_flight <= self.pacer.concurrency
         return going
 
     def send(self, ticket: Ticket) -> None:

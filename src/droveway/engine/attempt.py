@@ -65,7 +65,7 @@ class Attempt:
         ended: Done when the outcome is clear; `answer` or `error` is set then.
         raw: The bytes of a whole answer, on the through lane.
         delivered: Whether any data event came; nothing may be repeated after that.
-        began_good: Called once when the vendor begins a good answer.
+        began_good: Called once, with the head, when the vendor begins a good answer.
         wrote: Told of output tokens as they come, where somebody's money is watched.
     """
 
@@ -104,7 +104,7 @@ class Attempt:
         self.error: DrovewayError | None = None
         self.status: int | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
-        self.began_good = _nothing
+        self.began_good: Callable[[ResponseHead], None] = _nothing
         self.wrote: Callable[[int], None] | None = None
         self.sending: asyncio.Task[object] | None = None
         self.call: Call | None = None
@@ -132,7 +132,7 @@ class Attempt:
             return
         self._body = self._open_body(self, head)
         if 200 <= head.status < 300:
-            self.began_good()
+            self.began_good(head)
 
     def on_chunk(self, data: bytes) -> None:
         """Take bytes of the body."""
@@ -258,5 +258,5 @@ _PHASES: Final[Mapping[Phase, str]] = {
 }
 
 
-def _nothing() -> None:
+def _nothing(_: ResponseHead) -> None:
     """Stand in where nobody wants to be told."""

@@ -27,6 +27,7 @@ from droveway.errors import (
     DeadlineExceededError,
     DrovewayError,
     NoAnswerError,
+    OverloadedError,
     UpstreamError,
 )
 from droveway.resilience.pacing import Ticket
@@ -149,7 +150,7 @@ class Dispatch:
             retry_after_max_s=errand.terms.retry.retry_after_max_s,
         )
         attempt.wrote = errand.wrote
-        attempt.began_good = lambda: line.answered(ticket)
+        attempt.began_good = lambda head: line.answered(ticket, head.headers)
         errand.attempts.append((candidate, attempt))
         try:
             path, streaming = errand.request.endpoint.path, errand.request.stream
@@ -236,6 +237,9 @@ def _come_back(attempt: Attempt, line: Line, ticket: Ticket, *, usage: Usage | N
         verdict = judge(error, delivered=False, first_token_timeouts=0)
         if verdict == "refusal":
             line.refused(ticket, retry_after_s=error.retry_after_s)
+            return
+        if isinstance(error, OverloadedError):
+            line.overloaded(ticket)
             return
     line.returned(ticket, tokens=usage.input_total + usage.output if usage else None)
 

@@ -1,10 +1,12 @@
 """This file knows how dispatch waits its turn: a pacer's decisions, on a clock."""
 
 import asyncio
+from collections.abc import Sequence
 
 from droveway.clock import Alarm, Clock
 from droveway.errors import DeadlineExceededError
 from droveway.resilience.pacing import Pacer, Ticket
+from droveway.resilience.told_limits import TELLING, told_limits
 
 
 class Line:
@@ -50,8 +52,13 @@ class Line:
                 self.pacer.leave(ticket)
                 self._pump()
 
-    def answered(self, ticket: Ticket) -> None:
-        """Note that the vendor began a good answer."""
+    def answered(self, ticket: Ticket, headers: Sequence[tuple[str, str]]) -> None:
+        """Note that the vendor began a good answer, with headers whose names are in lower case."""
+        if self.pacer.listens:
+            for name, _ in headers:
+                if TELLING in name:
+                    self.pacer.told(told_limits(dict(headers), now=self._clock.now()))
+                    break
         self.pacer.answered(ticket, self._clock.monotonic())
         if self.pacer.waiting:
             self._pump()
@@ -61,6 +68,11 @@ class Line:
         until = self.pacer.refused(ticket, self._clock.monotonic(), retry_after_s=retry_after_s)
         self._pump()
         return until
+
+    def overloaded(self, ticket: Ticket) -> None:
+        """Note that a ticket is back because the vendor has too much to do."""
+        self.pacer.overloaded(ticket, self._clock.monotonic())
+        self.returned(ticket)
 
     def returned(self, ticket: Ticket, *, tokens: int | None = None) -> None:
         """Note that a ticket is back, with the tokens it used where they are known."""

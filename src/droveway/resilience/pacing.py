@@ -24,6 +24,9 @@ then on. A herd that was stopped together does not return together.
 
 The limits per minute are kept over a sliding minute, which is at least as strict as any window a
 vendor may use. Tokens are reserved by estimate when a ticket goes and corrected when it is back.
+How many may be in flight is learned from refusals and good answers (`window.py`); limits per minute
+that nobody set, from what the vendor tells of them (`told_limits.py`).
+
 Nothing here waits or reads a clock: every call takes `now` in seconds of some monotonic clock.
 """
 
@@ -31,6 +34,9 @@ from bisect import insort
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from droveway.resilience.told_limits import ToldLimits
+from droveway.resilience.window import Window
 
 State = Literal["open", "cooling", "probing"]
 
@@ -80,10 +86,14 @@ class Pacer:
     """Decides who of one line may go.
 
     Args:
-        concurrency: Requests in flight at most.
-        rpm: Requests in any 60 seconds at most; None for no limit.
-        tpm: Tokens in any 60 seconds at most; None for no limit.
+        concurrency: Requests in flight at most, however well it goes.
+        rpm: Requests in any 60 seconds at most; None takes what the vendor tells.
+        tpm: Tokens in any 60 seconds at most; None likewise.
         stagger_s: Mean distance between tickets of a spread is half of this.
+
+    Attributes:
+        concurrency: Requests in flight at most, as of now.
+        listens: Whether there is a limit that the vendor may tell.
     """
 
     def __init__(
@@ -94,9 +104,14 @@ class Pacer:
         tpm: int | None = None,
         stagger_s: float = STAGGER_S,
     ) -> None:
+        # A copy of the window's places, for every request asks for it.
         self.concurrency = concurrency
+        self._ceiling = concurrency
+        self._window = Window(concurrency)
         self.rpm = rpm
         self.tpm = tpm
+        self._set = (rpm, tpm)
+        self.listens = None in self._set
         self.state: State = "open"
         self._stagger_s = stagger_s
         self._until = 0.0
@@ -178,6 +193,9 @@ class Pacer:
     def answered(self, ticket: Ticket, now: float) -> None:
         """Note that the vendor began a good answer to a ticket in flight."""
         self._refusals_in_a_row = 0
+        if self.concurrency < self._ceiling:
+            self._window.answered(full=self._full())
+            self.concurrency = self._window.places
         if self.state == "probing" and ticket is self._probe:
             self._open(now)
 
@@ -187,7 +205,7 @@ class Pacer:
         Returns:
             The moment until which nobody goes.
         """
-        self._land(ticket)
+        self._narrow(self._land(ticket), now)
         # The answers to a volley that was sent before the first refusal are one refusal.
         if self.state != "cooling" or not self._refusals_in_a_row:
             self._refusals_in_a_row = min(self._refusals_in_a_row + 1, 30)
@@ -197,6 +215,19 @@ class Pacer:
         self.state, self._probe = "cooling", None
         self._until = max(self._until, now + max(COOL_DOWN_MIN_S, retry_after_s))
         return self._until
+
+    def overloaded(self, ticket: Ticket, now: float) -> None:
+        """Note that the vendor has too much to do, and named no moment; nobody cools down.
+
+        The ticket is still in flight and comes back by `returned`.
+        """
+        self._narrow(self._flying.get(ticket), now, out=1)
+
+    def told(self, limits: ToldLimits) -> None:
+        """Keep the limits that the vendor tells, where none was set."""
+        rpm, tpm = self._set
+        self.rpm = rpm or limits.rpm or self.rpm
+        self.tpm = tpm or limits.tpm or self.tpm
 
     def returned(self, ticket: Ticket, *, tokens: int | None = None) -> None:
         """Note that a ticket in flight is back, however it ended.
@@ -245,6 +276,12 @@ class Pacer:
 
     def _land(self, ticket: Ticket) -> _Sent | None:
         return self._flying.pop(ticket, None)
+
+    def _narrow(self, sent: _Sent | None, now: float, *, out: int = 0) -> None:
+        """Narrow the window for one that was refused; `out` is 1 while it counts as in flight."""
+        if sent is not None:
+            self._window.refused(now, sent_at=sent.at, let_in=len(self._flying) - out)
+            self.concurrency = self._window.places
 
     def _full(self) -> bool:
         return len(self._flying) >= self.concurrency
