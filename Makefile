@@ -40,7 +40,7 @@ contracts: $(DEV_STAMP)  ## import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: lint types contracts  ## everything that must be green, in under five minutes
-	$(BIN)/pytest -n 2 -m 'not long' --durations=8
+	$(BIN)/pytest -n 3 -m 'not long' --durations=8
 
 test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 	$(BIN)/coverage erase

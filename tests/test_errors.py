@@ -111,7 +111,8 @@ def test_blame_decides_the_status() -> None:
 def test_a_request_that_must_change_is_not_worth_repeating() -> None:
     repeatable = {name for name, kind in CLASSES.items() if kind.retryable}
     callers = {name for name, kind in CLASSES.items() if issubclass(kind, CallerError)}
-    assert repeatable & callers == {"DeadlineExceededError", "CallerRateLimitError"}
+    waiting = {"DeadlineExceededError", "CallerRateLimitError", "RequestInFlightError"}
+    assert repeatable & callers == waiting
     accounts = {"AuthenticationError", "InsufficientBalanceError", "PermissionDeniedError"}
     assert not repeatable & accounts
     assert {"RateLimitError", "OverloadedError", "APITimeoutError", "NoAnswerError"} <= repeatable

@@ -103,6 +103,7 @@ def test_tokens_are_those_of_the_journal_and_the_cost_is_theirs(
         assert Decimal(each["cost"]) == cost / 1_000_000
 
 
+@pytest.mark.long  # tests/test_main_job.py does the same through the command
 def test_the_whole_bench_with_the_17_roles_matches_the_journal(droveway: Call) -> None:
     """spec: the main job on real input; every turn answered, to the token and the nano-unit."""
     if not MT_BENCH.exists():

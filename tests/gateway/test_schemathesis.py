@@ -55,6 +55,7 @@ BEYOND_A_SCHEMA = (
     "amount and currency belong together",  # null is as good as absent
     "there is no voucher with this code",  # codes are guessed by nobody
     "was redeemed already",  # by somebody else
+    "came by a voucher",  # which is a top-up that goes back to nobody
     "is gone already",  # a voucher that ends before it begins
     "expires_at is after 9998",  # its year may be too late for other zones
     "vendor answered 4",  # a vendor's own opinion of what passes through
