@@ -150,7 +150,7 @@ async def main() -> None:
                 pairs = number - before
                 shown.add_row(name, f"{at_once}", f"{pairs / CLOSED_S:,.0f}", *_spread(took))
             before = number
-            number, took, wall_s = await sustained(pair, number)
+            number, took, wall_s = await sustained(pair, number + 1)
             shown.add_row(f"{name}, due at {PAIRS_A_SECOND:,}/s for {SUSTAINED_S:g} s", "",
                           f"{(number - before) / wall_s:,.0f}", *_spread(took))  # fmt: skip
         wrong = faults(store)

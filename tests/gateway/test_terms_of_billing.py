@@ -81,6 +81,19 @@ def test_with_a_floor_an_estimate_is_held_where_the_bound_does_not_fit(tmp_path:
     run(check())
 
 
+def test_the_estimate_follows_what_the_vendor_counts(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with paid(tmp_path, billing=terms(floor="-1")) as till, till.sdk as sdk:
+            (candidate,) = till.engine.plan(MODEL)
+            before = till.engine.calibration.estimate(candidate, 10_000)
+            for _ in range(20):
+                await sdk.chat.completions.create(model=MODEL, messages=HI, max_tokens=9)
+            # A short question in a long frame: far fewer tokens a byte than was assumed.
+            assert till.engine.calibration.estimate(candidate, 10_000) < before
+
+    run(check())
+
+
 def test_no_balance_falls_below_its_floor(tmp_path: Path) -> None:
     async def check() -> None:
         async with paid(tmp_path, "0.001", billing=terms(floor="-0.002")) as till:

@@ -267,6 +267,15 @@ class Exchange:
             for candidate, attempt in errand.attempts
         ]
         self.answer, self.error = errand.answer, errand.error
+        if self._engine.billing.floor_nano and errand.attempts:
+            self._calibrate(errand.attempts[-1][0])
+
+    def _calibrate(self, candidate: Candidate) -> None:
+        """Learn how many tokens a byte is, where an estimate may be held for some day."""
+        usage = self._entries[-1].usage
+        if usage is not None and usage.source == "provider" and not self._request.may_hold_media():
+            size = len(self._request.written())
+            self._engine.calibration.note(candidate, size=size, tokens=usage.input_total)
 
     def _growing(self, holds: Sequence[tuple[Ledger, Hold]]) -> Growing | None:
         for _, hold in holds:
