@@ -39,6 +39,38 @@ async def settled(till: Till) -> None:
         await asyncio.sleep(0.02)
 
 
+def landing(work: Callable[..., Any]) -> Callable[..., Any]:
+    """A work that is done twice the first time: as one whose commit landed and was said to have failed."""
+    said = False
+
+    def landed(db: Any, **named: Any) -> Any:
+        nonlocal said
+        if said:
+            return work(db, **named)
+        said = True
+        return work(db, **named) and work(db, **named)
+
+    return landed
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_settlement_that_landed_may_be_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stream: bool
+) -> None:
+    monkeypatch.setattr(till_work, "settle", landing(till_work.settle))
+
+    async def check() -> None:
+        async with paid(tmp_path) as till, till.sdk as sdk:
+            got: Any = await sdk.chat.completions.create(
+                model=dear(till, "1"), messages=HI, stream=stream, max_tokens=50
+            )
+            if stream:
+                assert [chunk async for chunk in got]
+            assert spent(till) == costs(till) > 0
+
+    run(check())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_store_that_recovers_in_time_is_not_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stream: bool

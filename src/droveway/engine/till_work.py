@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from droveway.engine import statements
 from droveway.engine.journal_store import add_rows
 from droveway.engine.records import AttemptEntry, Row
 from droveway.engine.settling import Bound, Hold, affordable
@@ -145,7 +146,8 @@ def settle(
     if charged is not None and charged.lost.nano:
         # What is told and kept as its cost is what was paid; the loss is ours, and booked so.
         row = msgspec.structs.replace(row, cost=charged.paid)
-    _write_down(db, row, at=at)
+    if charged is not None or not _is_written(db, row):
+        _write_down(db, row, at=at)
     if charged is not None:
         if answer is not None:
             keep_answer(db, row.id, answer, at=at)
@@ -157,8 +159,14 @@ def settle(
 def release(db: Connection, *, row: Row, at: datetime) -> bool:
     """Give back what was held for a request, and write down all that is to be known of it."""
     released = holds.release(db, row.id, at=at)
-    _write_down(db, row, at=at)
+    if released or not _is_written(db, row):
+        _write_down(db, row, at=at)
     return released
+
+
+def _is_written(db: Connection, row: Row) -> bool:
+    """Whether a row is there: a commit may have landed that was said to have failed."""
+    return bool(db.rows(statements.BY_ID, (row.id,)))
 
 
 def _write_down(db: Connection, row: Row, *, at: datetime) -> None:
