@@ -1,10 +1,11 @@
-"""Writes what the pages show of the code: snippets from examples/, and the table of endings."""
+"""Writes what the pages show of the code: snippets from examples/, and tables of states."""
 
 import re
 import sys
 from pathlib import Path
 
 from droveway.dialects.ending import TABLE
+from droveway.resilience import fair_queue, gate
 from droveway.sandbox import FAULTS
 
 ROOT = Path(__file__).parents[1]
@@ -30,11 +31,38 @@ def faults() -> str:
     return "\n".join([*rows, *(f"| `{name}` | {told} |" for name, told in FAULTS.items())])
 
 
+def gates() -> str:
+    """Return the table of a line's gate."""
+    rows = [f"| event | {' | '.join(gate.TABLE)} |", f"|---|{'---|' * len(gate.TABLE)}"]
+    for event, told in gate.EVENTS.items():
+        then = (events.get(event, "-") for events in gate.TABLE.values())
+        rows.append(f"| {event}: {told} | {' | '.join(then)} |")
+    return "\n".join(rows)
+
+
+def turns() -> str:
+    """Return the table of how turns are shared."""
+    weights = ", ".join(f"{name} {weight}" for name, weight in fair_queue.WEIGHTS.items())
+    rows = ["| level | who shares | turns |", "|---|---|---|"]
+    rows.append(f"| 1 | priorities | {weights} |")
+    rows.append("| 2 | keys | each its weight, 1 unless set |")
+    rows.append("| 3 | roles of a key | 1 each |")
+    return "\n".join(rows)
+
+
 def between(text: str, name: str, content: str) -> str:
     """Put a content between a page's begin and end marks of that name."""
     marks = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     pattern = re.escape(marks[0]) + r".*?" + re.escape(marks[1])
     return re.sub(pattern, f"{marks[0]}\n{content}\n{marks[1]}", text, flags=re.DOTALL)
+
+
+TABLES = {
+    "ending table": endings,
+    "fault table": faults,
+    "gate table": gates,
+    "turn table": turns,
+}
 
 
 def main() -> None:
@@ -43,7 +71,8 @@ def main() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text(encoding="utf-8")
         made = re.sub(r"```python\n# (\S+)\n.*?```", snippet, text, flags=re.DOTALL)
-        made = between(between(made, "ending table", endings()), "fault table", faults())
+        for name, content in TABLES.items():
+            made = between(made, name, content())
         if made != text:
             stale.append(page.name)
             if "--check" not in sys.argv:

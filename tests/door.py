@@ -36,6 +36,7 @@ class FakeKey(msgspec.Struct, frozen=True, kw_only=True):
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    weight: int = 1
 
 
 class Door(msgspec.Struct, kw_only=True):

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from droveway.chat import Answer, ChatRequest, Message
+from droveway.engine.assembly import provider_at
 from droveway.engine.engine import Engine
 from droveway.engine.exchange import Exchange
 from droveway.engine.outbox import StreamEvent
@@ -14,7 +15,7 @@ from droveway.engine.settling import Bill, Bound, Enough, Hold, Ledger
 from droveway.engine.terms import Terms
 from droveway.resilience.retry import RetryPolicy
 from droveway.sandbox import Profile, Sandbox
-from droveway.settings import Timeout
+from droveway.settings import ProviderSettings, Timeout
 
 T = TypeVar("T")
 INSTANT = Profile(instant=True, answer_tokens=12, reasoning_tokens=4)
@@ -31,6 +32,12 @@ def run(work: Coroutine[Any, Any, T], *, within_s: float = 30.0) -> T:
             return await work
 
     return asyncio.run(bounded())
+
+
+def undaunted_engine(base_url: str) -> Engine:
+    """An engine that asks one URL however often it fails: for vendors that fail on purpose."""
+    never = ProviderSettings(failures_max=0)
+    return Engine(providers=[provider_at(base_url, None, limits=never)])
 
 
 @asynccontextmanager

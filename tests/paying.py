@@ -41,6 +41,7 @@ class Till(msgspec.Struct, kw_only=True):
     desk: Desk
     tills: Tills
     store: Store
+    server: Served
 
     @property
     def account(self) -> Account:
@@ -91,6 +92,7 @@ async def paid(
                     desk=Desk(store, terms, clock=clock),
                     tills=tills,
                     store=store,
+                    server=server,
                 )
         await tills.aclose()
         assert faults(store) == []

@@ -105,13 +105,14 @@ def test_blame_decides_the_status() -> None:
         if issubclass(kind, CallerError):
             assert 400 <= kind.status <= 499, kind
         elif issubclass(kind, UpstreamError):
-            assert kind.status in {429, 502, 504}, kind
+            assert kind.status in {429, 502, 503, 504}, kind
 
 
 def test_a_request_that_must_change_is_not_worth_repeating() -> None:
     repeatable = {name for name, kind in CLASSES.items() if kind.retryable}
     callers = {name for name, kind in CLASSES.items() if issubclass(kind, CallerError)}
-    waiting = {"DeadlineExceededError", "CallerRateLimitError", "RequestInFlightError"}
+    waiting = {"DeadlineExceededError", "QueueFullError", "CallerRateLimitError"}
+    waiting |= {"LaterError", "RequestInFlightError"}
     assert repeatable & callers == waiting
     accounts = {"AuthenticationError", "InsufficientBalanceError", "PermissionDeniedError"}
     assert not repeatable & accounts

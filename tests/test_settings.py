@@ -96,6 +96,10 @@ def test_the_defaults_are_these() -> None:
         **PROVIDER,
         "dialect": "openai",
         "models": (),
+        "api_keys": (),
+        "weights": (),
+        "waiting_max": 10_000,
+        "failures_max": 5,
     }
     assert PriceSettings(input="1", output="2") == PriceSettings(
         input="1", output="2", cached=None, cache_write=None, currency="USD"

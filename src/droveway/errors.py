@@ -8,7 +8,6 @@ DrovewayError
 │   │   └── NotFoundError            404 model_not_found
 │   ├── InvalidKeyError              401 invalid_api_key
 │   ├── ModelNotAllowedError         403 model_not_allowed
-│   ├── CallerRateLimitError         429 rate_limited
 │   ├── RouteNotFoundError           404 route_not_found
 │   ├── MethodNotAllowedError        405 method_not_allowed
 │   ├── UnpricedModelError           404 model_unpriced
@@ -18,7 +17,10 @@ DrovewayError
 │   ├── IdempotencyMismatchError     422 idempotency_mismatch
 │   ├── BalanceTooLowError           402 insufficient_balance
 │   ├── FrozenAccountError           403 account_frozen
-│   ├── DeadlineExceededError        429 deadline_exceeded
+│   ├── LaterError                   429, the same request may be let in later
+│   │   ├── CallerRateLimitError     429 rate_limited
+│   │   ├── QueueFullError           429 rate_limited
+│   │   └── DeadlineExceededError    429 deadline_exceeded
 │   ├── UnknownRoleError             400 invalid_request
 │   ├── ToolError                    400 tool_failed
 │   └── CancelledCallError           499 cancelled
@@ -32,6 +34,7 @@ DrovewayError
 │   │   ├── RateLimitError           the vendor said 429
 │   │   └── InternalServerError      the vendor said 5xx
 │   │       └── OverloadedError      503 or 529
+│   ├── ProviderDownError            503, it failed in a row and is not asked now
 │   ├── ProtocolError                what they sent is not what was agreed
 │   │   └── OutputValidationError    the answer does not fit `output_type`
 │   └── StreamTruncatedError         the stream stopped without its finish marker
@@ -73,6 +76,19 @@ class DrovewayError(Exception):
         super().__init__(message)
         self.message = message
         self.attempts = attempts
+
+    def forget_trace(self) -> None:
+        """Let go of the frames it came through, before it is kept.
+
+        What keeps an error is mostly in one of them: the two would hold each other in a circle, and
+        the whole request with them, until a collector looks.
+        """
+        left: list[BaseException | None] = [self]
+        while left:
+            error = left.pop()
+            if error is not None:
+                error.__traceback__ = None
+                left += (error.__cause__, error.__context__)
 
 
 class CallerError(DrovewayError):
@@ -207,12 +223,36 @@ class FrozenAccountError(CallerError):
     code = "account_frozen"
 
 
-class DeadlineExceededError(CallerError):
-    """The caller's deadline passed while the call was waiting for its turn."""
+class LaterError(CallerError):
+    """The same request may be let in later; no vendor is asked now.
+
+    Attributes:
+        retry_after_s: In about how many seconds; None when that is not known.
+    """
 
     status = 429
-    code = "deadline_exceeded"
+    code = "rate_limited"
     retryable = True
+
+    def __init__(
+        self, message: str, *, attempts: int = 0, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.retry_after_s = retry_after_s
+
+
+class CallerRateLimitError(LaterError):
+    """The key has reached a limit of its own."""
+
+
+class QueueFullError(LaterError):
+    """Too many requests wait for one model of a provider."""
+
+
+class DeadlineExceededError(LaterError):
+    """The caller's deadline passed, or was sure to pass, while the call waited for its turn."""
+
+    code = "deadline_exceeded"
 
 
 class UnknownRoleError(CallerError):
@@ -241,9 +281,11 @@ class UpstreamError(DrovewayError):
         request_id: The vendor's own id of the request, where it gave one.
         sent: Whether any byte of the request may have reached the vendor.
         partial: What had arrived until then; None for nothing.
+        should_retry: What the vendor says of sending it again; None when it says nothing.
     """
 
     partial: "Answer | None" = None
+    should_retry: bool | None = None
     status = 502
     code = "upstream_failed"
     retryable = True
@@ -342,6 +384,28 @@ class OverloadedError(InternalServerError):
     """The vendor has too much to do (503, 529)."""
 
 
+class ProviderDownError(UpstreamError):
+    """The provider failed again and again; it is asked again, by one request, in a while.
+
+    Attributes:
+        retry_after_s: When that is, in seconds.
+    """
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        attempts: int = 0,
+        retry_after_s: float = 1.0,
+        provider: str | None = None,
+    ) -> None:
+        super().__init__(message, attempts=attempts, provider=provider, sent=False)
+        self.retry_after_s = retry_after_s
+
+
 class ProtocolError(UpstreamError):
     """What the vendor sent is not what the protocol agrees on."""
 
@@ -390,22 +454,6 @@ class ModelNotAllowedError(CallerError):
 
     status = 403
     code = "model_not_allowed"
-
-
-class CallerRateLimitError(CallerError):
-    """The key has reached a limit of its own; no vendor was asked.
-
-    Attributes:
-        retry_after_s: When there is room again, in seconds.
-    """
-
-    status = 429
-    code = "rate_limited"
-    retryable = True
-
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class RouteNotFoundError(CallerError):

@@ -18,6 +18,7 @@ import msgspec
 from droveway.errors import SettingsError
 from droveway.money import Money, price_pico
 
+WEIGHT_MAX: Final = 1_000
 DEFAULT_MODEL: Final = "deepseek-flash"
 _PERCENT: Final = re.compile(r"[0-9]{1,3}(\.[0-9]{1,2})?", re.ASCII)
 
@@ -121,22 +122,30 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
         dialect: How it speaks.
         accent: A vendor's particularities, by name.
         api_key: `env:NAME` or `file:PATH`; nothing for a server that asks for none.
+        api_keys: Instead of it several, each of an account of its own.
+        weights: How many conversations each of them gets where others get one; one without.
         prices: Whose price list applies.
         models: Names it has; with none it is asked for any name.
         concurrency: Requests in flight at most, for each model.
         rpm: Requests in any minute at most, for each model.
         tpm: Tokens in any minute at most, for each model.
+        waiting_max: Requests that may wait, for each model.
+        failures_max: Failures in a row after which a model is not asked for a while; 0 for never.
     """
 
     base_url: str = ""
     dialect: Literal["openai"] = "openai"
     accent: str | None = None
     api_key: str | None = None
+    api_keys: tuple[str, ...] = ()
+    weights: tuple[int, ...] = ()
     prices: str | None = None
     models: tuple[str, ...] = ()
     concurrency: int | None = None
     rpm: int | None = None
     tpm: int | None = None
+    waiting_max: int = 10_000
+    failures_max: int = 5
 
     def __post_init__(self) -> None:
         if self.base_url and not self.base_url.startswith(("http://", "https://")):
@@ -145,16 +154,36 @@ class ProviderSettings(msgspec.Struct, frozen=True, kw_only=True):
             bound = getattr(self, name)
             if bound is not None and bound < 1:
                 raise ValueError(f"{name} must be at least 1; leave it out for no limit")
+        if self.api_key is not None and self.api_keys:
+            raise ValueError("api_key and api_keys exclude each other; write all into api_keys")
+        _check_weights(self.weights, len(self.api_keys), of="api_keys")
+        for name in ("waiting_max", "failures_max"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0")
 
 
 class AliasSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One `[models.NAME]`: who may answer when this name is asked for, best first."""
+    """One `[models.NAME]`: who may answer when this name is asked for.
+
+    Attributes:
+        candidates: Each provider/model, best first.
+        weights: With them none is better than the others: each gets its share of conversations.
+    """
 
     candidates: tuple[str, ...]
+    weights: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.candidates:
             raise ValueError("candidates must name at least one provider/model")
+        _check_weights(self.weights, len(self.candidates), of="candidates")
+
+
+def _check_weights(weights: tuple[int, ...], count: int, *, of: str) -> None:
+    if weights and len(weights) != count:
+        raise ValueError(f"weights has {len(weights)} numbers for {count} {of}; give each one")
+    if not all(1 <= weight <= WEIGHT_MAX for weight in weights):
+        raise ValueError(f"weights are whole numbers from 1 to {WEIGHT_MAX}")
 
 
 class PriceSettings(msgspec.Struct, frozen=True, kw_only=True):

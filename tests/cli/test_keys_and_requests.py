@@ -102,6 +102,7 @@ def test_a_key_is_made_with_what_was_asked_for(droveway: Call) -> None:
         "rpm": 5,
         "tpm": 6_000,
         "concurrency": 7,
+        "weight": 1,
         "tags": {"team": "x", "agent": "a=b"},
         "account": None,
         "created_at": "",

@@ -73,6 +73,7 @@ def test_a_first_user_gets_a_key_that_works_and_the_server_ends_cleanly(
         rest, complaint = process.communicate(timeout=SECONDS)
         assert (process.returncode, rest) == (code, "")
         assert complaint.endswith("stopped\n")
+        assert "draining" not in complaint, "nothing is on its way"
         assert "Traceback" not in complaint
     shown = subprocess.run(
         [sys.executable, "-m", "droveway", "requests", "show", request_id, "--json"],

@@ -292,7 +292,7 @@ def test_streams_in_every_worker_end_whole_when_all_processes_get_sigterm() -> N
         for stream in streams:
             assert b"data: [DONE]" in stream.read()
         _, complaint = running.process.communicate(timeout=SECONDS)
-        assert (running.process.returncode, complaint) == (0, "stopped\n")
+        assert (running.process.returncode, complaint) == (0, drain_of(streams) + "stopped\n")
         assert rows() == ["completed"] * len(streams)
 
 
@@ -311,8 +311,8 @@ def test_ctrl_c_is_counted_once_and_the_second_one_cuts_with_a_word() -> None:
             assert b"[DONE]" not in rest
         _, complaint = running.process.communicate(timeout=SECONDS)
         assert running.process.returncode == 130
-        *told, last = complaint.splitlines()
-        assert last == "stopped"
+        begun, *told, last = complaint.splitlines()
+        assert (begun + "\n", last) == (drain_of(streams), "stopped")
         assert len(told) == len(streams)
         assert all("failed: unavailable" in line for line in told)
         assert rows() == ["failed"] * len(streams)
@@ -321,6 +321,12 @@ def test_ctrl_c_is_counted_once_and_the_second_one_cuts_with_a_word() -> None:
 def toml_of(box: Vendor) -> str:
     host, port = box.server_address[:2]
     return f'[server]\ndrain_s = 25\n[providers.box]\nbase_url = "http://{host!s}:{port}/v1"\n'
+
+
+def drain_of(streams: list[HTTPResponse]) -> str:
+    """What is said once, for all workers, when they begin to wait."""
+    many = f"{len(streams)} requests on their way, at most 25 s; signal again to cut them"
+    return f"draining: {many}\n"
 
 
 def ctrl_c(running: Running) -> None:

@@ -22,7 +22,8 @@ from droveway.errors import (
     ProtocolError,
 )
 from droveway.money import Money
-from droveway.resilience.pacing import Pacer, Ticket
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.pacing import Pacer
 from droveway.sandbox import Rule, Sandbox, Script
 from droveway.settings import AliasSettings, ProviderSettings, Settings, Timeout
 from lab import INSTANT, ONCE, PATIENT, QUICK, BookkeepingLedger, ask, converse, lab, run, terms
@@ -312,15 +313,15 @@ def test_a_newcomer_stands_behind_a_spread_that_is_going_on() -> None:
     pacer = Pacer(concurrency=100)
     herd = [Ticket(number, 1, 0.99) for number in range(10)]
     for ticket in herd:
-        pacer.join(ticket)
+        pacer.join(ticket, 0.0)
     pacer.admit(0.0)
     for ticket in herd:
         pacer.refused(ticket, 0.0, retry_after_s=1)
-        pacer.join(Ticket(ticket.number, 1, 0.99))
+        pacer.join(Ticket(ticket.number, 1, 0.99), 0.0)
     (probe,) = pacer.admit(1.0)
     pacer.answered(probe, 1.1)
     late = Ticket(99, 1, 0.0)
-    pacer.join(late)
+    pacer.join(late, 0.0)
     assert late not in pacer.admit(1.1)
 
 

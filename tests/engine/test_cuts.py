@@ -10,7 +10,7 @@ from droveway.chat import TextDelta
 from droveway.engine.engine import Engine
 from droveway.errors import StreamTruncatedError
 from droveway.sandbox import Profile, stream_bytes
-from lab import ONCE, QUICK, ask, converse, lab, run, terms
+from lab import ONCE, QUICK, ask, converse, lab, run, terms, undaunted_engine
 
 RECORDED = stream_bytes(
     {
@@ -43,17 +43,18 @@ async def replaying() -> AsyncIterator[tuple[Engine, list[int]]]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with server, Engine.at(f"http://127.0.0.1:{port}/v1") as engine:
+    async with server, undaunted_engine(f"http://127.0.0.1:{port}/v1") as engine:
         yield engine, upto
 
 
-def test_a_stream_cut_at_any_byte_is_whole_or_truncated_and_never_silently_short() -> None:
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=pytest.mark.long)])
+def test_a_stream_cut_at_any_byte_is_whole_or_truncated_and_never_silently_short(step: int) -> None:
     marker = RECORDED.index(b'"finish_reason":"stop"')
     whole_from = RECORDED.index(b"\n\n", marker) + 2
 
     async def check() -> None:
         async with replaying() as (engine, upto):
-            for cut in range(len(RECORDED) + 1):
+            for cut in {*range(0, len(RECORDED) + 1, step), *range(marker, whole_from + 9)}:
                 upto.append(cut)
                 exchange, events = await converse(engine, ask(stream=True))
                 text = "".join(event.text for event in events if isinstance(event, TextDelta))

@@ -76,7 +76,11 @@ def settings(
 ) -> Settings:
     """One vendor that has every model of this test at one price."""
     return Settings(
-        providers={"vendor": ProviderSettings(base_url=base_url, accent=accent, concurrency=64)},
+        providers={
+            "vendor": ProviderSettings(
+                base_url=base_url, accent=accent, concurrency=64, failures_max=0
+            )
+        },
         prices={f"vendor/{model}": PRICE for model in MODELS.values()},
         streams=streams,
     )

@@ -474,10 +474,12 @@ def test_a_provider_is_told_with_its_lines_and_without_its_key(tmp_path: Path) -
         }
         assert line == {
             "model": "deepseek-flash",
+            "account": 1,
             "in_flight": 0,
             "waiting": 0,
             "concurrency": 8,
-            "state": "open",
+            "state": "closed",
+            "cause": None,
             "until": None,
         }
         assert VENDOR_KEY.encode() not in said.body
@@ -493,16 +495,16 @@ def test_a_line_that_cools_says_until_when_and_then_that_one_goes_first(tmp_path
     async def work(door: OperatorDoor) -> None:
         stopped = asyncio.create_task(chat(door, "fault-429-ms:60000@9"))
         async with asyncio.timeout(5):
-            while door.engine.line_of(candidate).pacer.state != "cooling":
+            while door.engine.line_of(candidate).pacer.state != "open":
                 await asyncio.sleep(0.005)
         told = await line(door)
-        assert told["state"] == "cooling"
+        assert (told["state"], told["cause"]) == ("open", "refused")
         until = datetime.fromisoformat(told["until"])
         assert timedelta(0) < until - door.engine.clock.now() <= timedelta(seconds=61)
         # The cool-down is over, and nobody has asked since.
-        door.engine.line_of(candidate).pacer._until = door.engine.clock.monotonic()
+        door.engine.line_of(candidate).pacer.gate.until = door.engine.clock.monotonic()
         told = await line(door)
-        assert (told["state"], told["until"]) == ("probing", None)
+        assert (told["state"], told["until"]) == ("half_open", None)
         for exchange in door.engine.on_their_way():
             exchange.give_up(GoingDownError("the test is over"))
         await stopped

@@ -85,17 +85,22 @@ def test_what_failed_and_what_was_refused_is_counted_apart(monkeypatch: pytest.M
 def test_a_request_on_its_way_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     async def check() -> None:
         async with watched(monkeypatch) as it:
+            _, text = await scrape(it)
+            at_rest = number(text, "droveway_tasks")
             call = asyncio.create_task(raw(it, chat_body("fault-stall:1", stream=True)))
             async with asyncio.timeout(5):
                 while not it.box.open_connections:
                     await asyncio.sleep(0.005)
             _, text = await scrape(it)
             assert number(text, "droveway_requests_in_flight") == 1
+            # The caller's task, in this very loop, and at least one of the request.
+            assert number(text, "droveway_tasks") >= at_rest + 2
             for exchange in it.engine.on_their_way():
                 exchange.give_up()
             await call
             _, text = await scrape(it)
             assert number(text, "droveway_requests_in_flight") == 0
+            assert number(text, "droveway_tasks") == at_rest
 
     run(check())
 

@@ -31,7 +31,7 @@ from droveway.money import Money
 
 at = datetime(2026, 11, 23, tzinfo=UTC)
 sent = AttemptEntry(provider="p", model="m", at=at, outcome="completed", total_ms=90.0)
-metrics = Metrics(directory=Path(sys.argv[1]), in_flight=lambda: 3)
+metrics = Metrics(directory=Path(sys.argv[1]), in_flight=lambda: 3, tasks=lambda: 4)
 for _ in range(int(sys.argv[2])):
     metrics.note(Row(id="r", at=at, asked="m", served="m", outcome="completed", attempts=(sent,),
                      cost=Money(100_000_000, "USD"), total_ms=100.0))
@@ -56,7 +56,7 @@ def worker(directory: Path, requests: int) -> subprocess.Popen[str]:
 
 def test_whoever_is_scraped_tells_of_all_processes_dead_ones_too(tmp_path: Path) -> None:
     with worker(tmp_path, 2) as one, worker(tmp_path, 5) as two:
-        mine = Metrics(directory=tmp_path, in_flight=lambda: 1)
+        mine = Metrics(directory=tmp_path, in_flight=lambda: 1, tasks=lambda: 2)
         mine.note(row(cost=Money(200_000_000, "USD")))
 
         def requests_and_in_flight() -> tuple[float, float]:
@@ -64,6 +64,8 @@ def test_whoever_is_scraped_tells_of_all_processes_dead_ones_too(tmp_path: Path)
             assert number(text, "droveway_refused_total", code="invalid_api_key") == 2
             assert number(text, "droveway_cost_total", model="m") == 0.9
             in_flight = number(text, "droveway_requests_in_flight")
+            # Four tasks of each other process for its three requests, two of this one for its one.
+            assert number(text, "droveway_tasks") == 2 + 4 * (in_flight - 1) / 3
             return number(text, "droveway_requests_total", model="m"), in_flight
 
         try:

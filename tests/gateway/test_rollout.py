@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ import pytest
 
 from door import SECRET, FakeKey
 from droveway import AsyncAgent
+from droveway.chat import ChatRequest
 from droveway.clock import StillClock
 from droveway.engine import placing
 from droveway.engine.arms import arms
 from droveway.engine.engine import Engine
+from droveway.engine.journal import Journal
+from droveway.engine.journal_store import StoredJournal
 from droveway.engine.placing import REMEMBERED_S, Placing
 from droveway.engine.records import Row
 from droveway.engine.terms import Terms
@@ -23,6 +26,7 @@ from droveway.gateway.app import Gateway
 from droveway.gateway.server import Served, listen
 from droveway.sandbox import Sandbox
 from droveway.settings import AliasSettings, ProviderSettings, RolloutSettings, Settings
+from droveway.storage import Store
 from lab import INSTANT, answered, ask, run, terms
 from paying import MODEL, costs, dear, paid, spent
 
@@ -211,12 +215,16 @@ def test_what_went_on_with_the_old_model_is_forgotten_after_a_day() -> None:
             inquiry = exchange._request
             exchange.give_up()
             await asyncio.wait([exchange.task])
-            old = Placing(told(box, 0).rollout, clock=clock)
-            assert old.place(inquiry, given) == ("old", "deepseek-flash")
-            new = Placing(told(box, 100).rollout, clock=clock, before=old)
+            old = Placing(told(box, 0).rollout, clock=clock, journal=Journal())
+            placed = old.place(inquiry, given)
+            assert placed is not None
+            assert placed[:2] == ("old", "deepseek-flash")
+            new = Placing(told(box, 100).rollout, clock=clock, journal=Journal(), before=old)
             assert len(new.began_old) == 1
             await clock.advance(REMEMBERED_S)
-            assert new.place(inquiry, given) == ("new", "fast")
+            placed = new.place(inquiry, given)
+            assert placed is not None
+            assert placed[:2] == ("new", "fast")
             assert new.began_old == {}
             await engine.aclose()
 
@@ -231,7 +239,31 @@ def test_the_first_ones_are_forgotten_where_too_many_are_remembered(
         async with fleet(0) as it:
             await it.begin(0, 5)
             it.reload(100)
+            assert await it.go_on(range(5)) == set()  # the journal knows them all
+            it.gateway.engine.journal.rows.clear()
             assert await it.go_on(range(5)) == {0, 1}
+
+    run(check())
+
+
+def test_a_conversation_keeps_its_model_in_every_process_of_a_store(tmp_path: Path) -> None:
+    """Ours: each worker remembered its own, and the share grows while a conversation goes on."""
+
+    async def check() -> None:
+        given = terms(tags={"role": "critic"}, conversation="one")
+        with closing(Store(tmp_path / "droveway.db")) as store:
+            async with Sandbox(profile=INSTANT) as box:
+                served = []
+                for percent, messages in ((0, hi()), (100, went_on()), (100, hi())):
+                    journal = StoredJournal(store, rows_kept=10)
+                    async with Engine(told(box, percent), environ={}, journal=journal) as engine:
+                        request = msgspec.convert(
+                            {"model": "m-old", "messages": messages}, ChatRequest
+                        )
+                        _, row = await engine.chat(request, given)
+                        served.append((row.attempts[-1].model, row.tags["arm"]))
+                    await journal.aclose()
+                assert served == [("m-old", "old"), ("m-old", "old"), ("m-new", "new")]
 
     run(check())
 
@@ -327,7 +359,9 @@ def test_who_has_moved_pays_the_price_of_the_model_that_answers(tmp_path: Path) 
         async with paid(tmp_path, tags={"role": "critic"}) as till, till.sdk as sdk:
             model = dear(till, "7")
             move = {"critic": RolloutSettings(to=model, percent=100)}
-            till.engine.placing = Placing(move, clock=till.engine.clock)
+            till.engine.placing = Placing(
+                move, clock=till.engine.clock, journal=till.engine.journal
+            )
             answer = await sdk.chat.completions.create(model=MODEL, messages=hi(), max_tokens=16)
             assert answer.usage is not None
             assert spent(till) == costs(till) == answer.usage.completion_tokens * 7_000

@@ -4,16 +4,10 @@ import itertools
 
 import pytest
 
-from droveway.resilience.pacing import (
-    COOL_DOWN_BASE_S,
-    COOL_DOWN_MAX_S,
-    COOL_DOWN_MIN_S,
-    PROBE_S,
-    STAGGER_S,
-    WINDOW_S,
-    Pacer,
-    Ticket,
-)
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.gate import OPEN_BASE_S, OPEN_MAX_S, OPEN_MIN_S, PROBE_S
+from droveway.resilience.minute import WINDOW_S
+from droveway.resilience.pacing import STAGGER_S, Pacer
 
 
 def tickets(count: int, *, tokens: int = 100, jitter: float = 0.5) -> list[Ticket]:
@@ -22,7 +16,7 @@ def tickets(count: int, *, tokens: int = 100, jitter: float = 0.5) -> list[Ticke
 
 def line(pacer: Pacer, *joining: Ticket) -> Pacer:
     for ticket in joining:
-        pacer.join(ticket)
+        pacer.join(ticket, 0.0)
     return pacer
 
 
@@ -46,7 +40,7 @@ def cooling(count: int = 4, *, retry_after_s: float | None = 1.0) -> tuple[Pacer
 def test_an_open_line_lets_all_go_in_order() -> None:
     pacer = line(Pacer(concurrency=100), *reversed(tickets(5)))
     assert numbers(pacer.admit(0.0)) == [1, 2, 3, 4, 5]
-    assert (pacer.in_flight, pacer.waiting, pacer.state) == (5, 0, "open")
+    assert (pacer.in_flight, pacer.waiting, pacer.state) == (5, 0, "closed")
 
 
 def test_no_more_go_than_may_be_in_flight_and_the_next_goes_when_one_is_back() -> None:
@@ -131,7 +125,7 @@ def test_a_ticket_back_without_a_count_stays_counted_as_estimated() -> None:
 def test_a_ticket_back_after_more_than_a_minute_changes_no_count(used: int) -> None:
     """Ours: what is corrected after it was forgotten would stay in the sum for ever."""
     pacer, all_tickets = Pacer(concurrency=9, tpm=250), tickets(9)
-    pacer.join(all_tickets[0])
+    pacer.join(all_tickets[0], 0.0)
     pacer.admit(0.0)
     line(pacer, all_tickets[1])
     assert numbers(pacer.admit(70.0)) == [2]
@@ -161,7 +155,7 @@ def test_a_large_ticket_is_not_overtaken_by_small_ones_behind_it() -> None:
 
 def test_a_refusal_cools_the_line_until_the_moment_the_vendor_named() -> None:
     pacer, _ = cooling(retry_after_s=7.5)
-    assert pacer.state == "cooling"
+    assert pacer.state == "open"
     assert pacer.in_flight == 0
     assert pacer.wake_at(0.0) == 7.5
     assert pacer.ready_at(1.0) == 7.5
@@ -172,7 +166,7 @@ def test_a_refusal_cools_the_line_until_the_moment_the_vendor_named() -> None:
 
 def test_a_newcomer_cools_with_the_others() -> None:
     pacer, _ = cooling()
-    pacer.join(Ticket(99, 1, 0.0))
+    pacer.join(Ticket(99, 1, 0.0), 0.0)
     assert pacer.admit(0.5) == []
 
 
@@ -189,20 +183,20 @@ def test_a_later_refusal_lengthens_the_wait_and_an_earlier_one_does_not_shorten_
 @pytest.mark.parametrize("retry_after_s", [0.0, 0.01])
 def test_zero_seconds_means_not_now_all_the_same(retry_after_s: float) -> None:
     pacer, _ = cooling(retry_after_s=retry_after_s)
-    assert pacer.wake_at(0.0) == COOL_DOWN_MIN_S
+    assert pacer.wake_at(0.0) == OPEN_MIN_S
 
 
 def test_a_refusal_that_names_no_moment_cools_twice_as_long_each_time() -> None:
     pacer, ticket = Pacer(concurrency=1), Ticket(1, 1, 0.0)
     now, waits = 0.0, []
     for _ in range(8):
-        pacer.join(ticket)
+        pacer.join(ticket, 0.0)
         assert pacer.admit(now) == [ticket]
         until = pacer.refused(ticket, now, retry_after_s=None)
         waits.append(until - now)
         now = until
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    assert (waits[0], waits[-1]) == (COOL_DOWN_BASE_S, COOL_DOWN_MAX_S)
+    assert (waits[0], waits[-1]) == (OPEN_BASE_S, OPEN_MAX_S)
 
 
 def test_the_refusals_of_one_volley_are_one_refusal() -> None:
@@ -230,7 +224,7 @@ def test_a_good_answer_amid_a_volley_of_refusals_shortens_nothing() -> None:
     pacer.admit(0.0)
     assert pacer.refused(all_tickets[0], 0.0, retry_after_s=None) == 1.0
     pacer.answered(all_tickets[1], 0.0)
-    assert pacer.state == "cooling"
+    assert pacer.state == "open"
     assert pacer.refused(all_tickets[2], 0.0, retry_after_s=None) == 1.0
 
 
@@ -240,7 +234,7 @@ def test_a_good_answer_amid_a_volley_of_refusals_shortens_nothing() -> None:
 def test_after_the_cool_down_one_goes_alone() -> None:
     pacer, _ = cooling()
     assert numbers(pacer.admit(1.0)) == [1]
-    assert pacer.state == "probing"
+    assert pacer.state == "half_open"
     assert pacer.admit(1.5) == []
     assert pacer.wake_at(1.5) == 1.0 + PROBE_S
     assert pacer.ready_at(1.5) == 1.5
@@ -249,7 +243,7 @@ def test_after_the_cool_down_one_goes_alone() -> None:
 def test_a_refused_ticket_keeps_its_place() -> None:
     """Ours: number 1 was sent first and refused; number 0 was there before it."""
     pacer, _ = cooling()
-    pacer.join(Ticket(0, 1, 0.0))
+    pacer.join(Ticket(0, 1, 0.0), 0.0)
     assert numbers(pacer.admit(1.0)) == [0]
 
 
@@ -259,7 +253,7 @@ def test_the_answer_to_the_probe_opens_the_line_and_spreads_those_who_wait() -> 
         ticket.jitter = jitter
     pacer.admit(1.0)
     pacer.answered(all_tickets[0], 1.5)
-    assert pacer.state == "open"
+    assert pacer.state == "closed"
     reach = STAGGER_S * 4
     assert numbers(pacer.admit(1.5)) == [3]
     assert pacer.wake_at(1.5) == pytest.approx(1.5 + 0.25 * reach)
@@ -272,11 +266,11 @@ def test_an_answer_to_another_than_the_probe_opens_nothing() -> None:
     line(pacer, *all_tickets)
     pacer.admit(0.0)
     pacer.refused(all_tickets[0], 0.0, retry_after_s=1.0)
-    pacer.join(all_tickets[0])
+    pacer.join(all_tickets[0], 0.0)
     pacer.admit(1.0)
     pacer.answered(all_tickets[1], 1.1)
-    assert pacer.state == "probing"
-    pacer.join(Ticket(9, 1, 0.0))
+    assert pacer.state == "half_open"
+    pacer.join(Ticket(9, 1, 0.0), 0.0)
     assert pacer.admit(1.2) == []
 
 
@@ -284,8 +278,8 @@ def test_a_refused_probe_cools_the_line_again() -> None:
     pacer, all_tickets = cooling()
     pacer.admit(1.0)
     assert pacer.refused(all_tickets[0], 1.1, retry_after_s=5.0) == pytest.approx(6.1)
-    pacer.join(all_tickets[0])
-    assert pacer.state == "cooling"
+    pacer.join(all_tickets[0], 0.0)
+    assert pacer.state == "open"
     assert pacer.admit(6.0) == []
     assert numbers(pacer.admit(6.1)) == [1]
 
@@ -294,7 +288,7 @@ def test_a_probe_that_ends_otherwise_is_followed_by_the_next() -> None:
     pacer, all_tickets = cooling()
     pacer.admit(1.0)
     pacer.returned(all_tickets[0])
-    assert (pacer.state, pacer.wake_at(1.1)) == ("probing", 1.1)
+    assert (pacer.state, pacer.wake_at(1.1)) == ("half_open", 1.1)
     assert numbers(pacer.admit(1.1)) == [2]
     assert pacer.admit(1.2) == []
 
@@ -304,13 +298,13 @@ def test_a_probe_that_is_silent_for_two_seconds_counts_as_answered() -> None:
     pacer.admit(1.0)
     assert pacer.admit(1.0 + PROBE_S - 0.001) == []
     spread = pacer.admit(1.0 + PROBE_S)
-    assert (pacer.state, spread) == ("open", [])
+    assert (pacer.state, spread) == ("closed", [])
     assert numbers(pacer.admit(1.0 + PROBE_S + STAGGER_S * 3)) == [2, 3, 4]
 
 
 def test_a_cool_down_that_ends_while_nobody_waits_makes_the_next_comer_the_probe() -> None:
     pacer, ticket = Pacer(concurrency=9), Ticket(1, 1, 0.0)
-    pacer.join(ticket)
+    pacer.join(ticket, 0.0)
     pacer.admit(0.0)
     pacer.refused(ticket, 0.0, retry_after_s=1.0)
     assert pacer.wake_at(0.0) is None
@@ -328,7 +322,7 @@ def test_a_stray_refusal_while_a_probe_is_out_cools_the_line_again() -> None:
     pacer.admit(1.0)
     assert pacer.refused(all_tickets[1], 1.5, retry_after_s=3.0) == 4.5
     pacer.answered(all_tickets[0], 1.6)
-    assert (pacer.state, pacer.admit(4.4)) == ("cooling", [])
+    assert (pacer.state, pacer.admit(4.4)) == ("open", [])
     assert len(pacer.admit(4.5)) == 1
 
 
@@ -337,7 +331,7 @@ def test_a_probe_waits_for_room_like_everybody() -> None:
     line(pacer, *all_tickets[:2])
     pacer.admit(0.0)
     pacer.refused(all_tickets[0], 0.0, retry_after_s=1.0)
-    pacer.join(all_tickets[0])
+    pacer.join(all_tickets[0], 0.0)
     assert pacer.admit(1.0) == []
     assert pacer.wake_at(1.0) == WINDOW_S
     assert numbers(pacer.admit(WINDOW_S)) == [1]
@@ -370,7 +364,7 @@ def test_a_herd_that_was_stopped_together_does_not_return_together(seed: int) ->
     assert attempts == count
     for ticket in herd:
         pacer.refused(ticket, latency_s, retry_after_s=1.0)
-        pacer.join(Ticket(ticket.number, 1, next(chances)))
+        pacer.join(Ticket(ticket.number, 1, next(chances)), 0.0)
     until = latency_s + 1.0
     arrivals: list[float] = []
     now: float | None = pacer.wake_at(latency_s)
@@ -380,7 +374,7 @@ def test_a_herd_that_was_stopped_together_does_not_return_together(seed: int) ->
         if arrivals == [now]:
             pacer.answered(going[0], now + latency_s)
             now += latency_s
-            assert pacer.state == "open"
+            assert pacer.state == "closed"
             arrivals += [now] * len(pacer.admit(now))
         now = pacer.wake_at(now)
     assert attempts + len(arrivals) == 34

@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from droveway.resilience.pacing import PROBE_S, WINDOW_S, Pacer, Ticket
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.gate import PROBE_S
+from droveway.resilience.minute import WINDOW_S
+from droveway.resilience.pacing import Pacer
 
 Kind = Literal["answered", "refused", "failed"]
 Arrival = tuple[float, int, float]  # when, with how many tokens, with what jitter
@@ -112,7 +115,7 @@ class World:
     def happen(self) -> None:
         self.now, _, what, ticket, fate = heapq.heappop(self.events)
         if what == "join":
-            self.pacer.join(ticket)
+            self.pacer.join(ticket, self.now)
             return
         assert fate is not None
         if what == "answered":
@@ -133,7 +136,7 @@ class World:
         self.sent[ticket].used = 0
         self.refusals[ticket.number] = self.refusals.get(ticket.number, 0) + 1
         jitter = (ticket.jitter * 7.31 + 0.17) % 1.0
-        self.pacer.join(Ticket(ticket.number, ticket.tokens, jitter))
+        self.pacer.join(Ticket(ticket.number, ticket.tokens, jitter), self.now)
 
     def come_back(self, ticket: Ticket, fate: Fate) -> None:
         self.sent[ticket].used = int(ticket.tokens * fate.uses)

@@ -66,6 +66,7 @@ VERDICTS: dict[str, tuple[DrovewayError, Verdict, Verdict]] = {
     "first token": (timeout("first_token"), "failure", "elsewhere"),
     "idle": (timeout("idle"), "final", "final"),
     "total": (timeout("total"), "final", "final"),
+    "down": (errors.ProviderDownError("m"), "elsewhere", "elsewhere"),
     "protocol": (errors.ProtocolError("m"), "elsewhere", "elsewhere"),
     "output": (errors.OutputValidationError("m"), "elsewhere", "elsewhere"),
     "truncated": (errors.StreamTruncatedError("m", partial=Answer()), "elsewhere", "elsewhere"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droveway.resilience.pacing import Pacer, Ticket
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.pacing import Pacer
 from droveway.resilience.told_limits import TELLING, ToldLimits, told_limits
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -82,7 +83,7 @@ def test_a_told_limit_is_kept_where_none_was_set_and_nowhere_else() -> None:
     pacer.told(ToldLimits(rpm=2, tpm=5))
     assert (pacer.rpm, pacer.tpm) == (2, 900)
     for number in range(4):
-        pacer.join(Ticket(number, 1, 0.0))
+        pacer.join(Ticket(number, 1, 0.0), 0.0)
     assert len(pacer.admit(0.0)) == 2
     assert pacer.wake_at(0.0) == 60.0
     pacer.told(ToldLimits(rpm=3))

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droveway.resilience.pacing import PROBE_S, Pacer, Ticket
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.gate import PROBE_S
+from droveway.resilience.pacing import Pacer
 from droveway.resilience.window import PATIENCE_MAX, ROUND_TRIP_MIN, Window
 
 
@@ -147,7 +149,7 @@ def test_somebody_may_always_go_when_nobody_is_out(
     for number, (move, which) in enumerate(moves):
         now += 0.25
         if move == "j":
-            pacer.join(Ticket(number, 1, 0.5))
+            pacer.join(Ticket(number, 1, 0.5), 0.0)
         elif out:
             ticket = out[which % len(out)]
             if move == "a":
@@ -162,7 +164,7 @@ def test_somebody_may_always_go_when_nobody_is_out(
         out += pacer.admit(now)
     for ticket in out:
         pacer.returned(ticket)
-    pacer.join(Ticket(10_000, 1, 0.5))
+    pacer.join(Ticket(10_000, 1, 0.5), 0.0)
     for _ in range(len(moves) + 5):
         going = pacer.admit(now)
         if going:
@@ -176,8 +178,8 @@ def test_somebody_may_always_go_when_nobody_is_out(
 def test_an_overloaded_vendor_narrows_the_window_and_cools_nobody() -> None:
     pacer = Pacer(concurrency=100)
     for number in range(10):
-        pacer.join(Ticket(number, 1, 0.0))
+        pacer.join(Ticket(number, 1, 0.0), 0.0)
     going = pacer.admit(0.0)
     pacer.overloaded(going[0], 1.0)
     pacer.returned(going[0])
-    assert (pacer.state, pacer.concurrency, pacer.in_flight) == ("open", 50, 9)
+    assert (pacer.state, pacer.concurrency, pacer.in_flight) == ("closed", 50, 9)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from droveway.resilience.pacing import Pacer, Ticket
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.pacing import Pacer
 
 ROUND_TRIP_S = 4.0
 REFUSAL_S = 0.05
@@ -47,7 +48,7 @@ class Vendor:
 
     def run(self, *, until: float) -> None:
         for _ in range(self.callers):
-            self.pacer.join(self.ticket())
+            self.pacer.join(self.ticket(), self.now)
         while self.now < until:
             for ticket in self.pacer.admit(self.now):
                 self.send(ticket)
@@ -77,12 +78,12 @@ class Vendor:
         elif what == "refused":
             self.pacer.refused(ticket, self.now, retry_after_s=1.0)
             self.refusals.append(self.now)
-            self.pacer.join(self.ticket(ticket.number))
+            self.pacer.join(self.ticket(ticket.number), self.now)
         else:
             self.inside -= 1
             self.pacer.returned(ticket)
             self.answers.append(self.now)
-            self.pacer.join(self.ticket())
+            self.pacer.join(self.ticket(), self.now)
 
     def settled_after(self, since: float, until: float) -> float:
         """Round trips until the window is within 20 % of what is let in, at 90 % at least."""

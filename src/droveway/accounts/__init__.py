@@ -1,6 +1,6 @@
 """Who is asking: keys, and what each of them may do."""
 
-from droveway.accounts.key import Key
+from droveway.accounts.key import WEIGHT_MAX, Key
 from droveway.accounts.keyring import KeyRing
 
-__all__ = ["Key", "KeyRing"]
+__all__ = ["WEIGHT_MAX", "Key", "KeyRing"]

@@ -12,6 +12,7 @@ from droveway.storage.moments import micros, moment
 _NAME_SIGNS_MAX: Final = 100
 # Any zone's end of that year is still a moment in UTC.
 _YEAR_MAX: Final = 9998
+WEIGHT_MAX: Final = 1_000
 _LIMIT_MAX: Final = 2**63 - 1
 
 
@@ -27,6 +28,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         rpm: Requests in any minute at most.
         tpm: Tokens in any minute at most.
         concurrency: Requests in flight at most.
+        weight: How many turns it gets where others get one, when requests wait.
         tags: Free words for the journal: team, agent, role.
         account: The id of the account that pays for what is asked with it; None for nobody's.
         created_at: When it was made, UTC.
@@ -41,6 +43,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    weight: int = 1
     tags: Mapping[str, str] = {}
     account: str | None = None
     created_at: datetime
@@ -59,6 +62,7 @@ class KeyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rpm: int | None = None
     tpm: int | None = None
     concurrency: int | None = None
+    weight: int = 1
     tags: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -66,6 +70,8 @@ class KeyTerms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             bound = getattr(self, name)
             if bound is not None and not 1 <= bound <= _LIMIT_MAX:
                 raise ValueError(f"{name} must be at least 1; leave it out for no limit")
+        if not 1 <= self.weight <= WEIGHT_MAX:
+            raise ValueError(f"weight must be between 1 and {WEIGHT_MAX}")
         words = (*(self.models or ()), *self.tags, *self.tags.values())
         if not all(word.isprintable() for word in words) or "" in (self.models or ()):
             raise ValueError("models and tags are words that can be printed, on one line")
@@ -92,6 +98,7 @@ class KeyRow(NamedTuple):
     created_at_us: int
     revoked_at_us: int | None
     account_id: str | None
+    weight: int
 
 
 def terms_of(given: Mapping[str, Any]) -> KeyTerms:
@@ -135,6 +142,7 @@ def row_of(key: Key) -> KeyRow:
         created_at_us=micros(key.created_at),
         revoked_at_us=None if key.revoked_at is None else micros(key.revoked_at),
         account_id=key.account,
+        weight=key.weight,
     )
 
 
@@ -152,6 +160,7 @@ def key_of(row: tuple[Any, ...]) -> Key:
         concurrency=kept.concurrency,
         tags=msgspec.json.decode(kept.tags),
         account=kept.account_id,
+        weight=kept.weight,
         created_at=moment(kept.created_at_us),
         revoked_at=_moment(kept.revoked_at_us),
     )

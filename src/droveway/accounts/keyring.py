@@ -67,7 +67,7 @@ class KeyRing:
         Args:
             name: People's name for it.
             account: The id of the account that pays; whoever gives it has looked it up.
-            terms: Any of models, expires_at, rpm, tpm, concurrency, tags.
+            terms: Any of models, expires_at, rpm, tpm, concurrency, weight, tags.
 
         Returns:
             The key, and its secret, which nobody can show again.
@@ -88,6 +88,7 @@ class KeyRing:
             rpm=given.rpm,
             tpm=given.tpm,
             concurrency=given.concurrency,
+            weight=given.weight,
             tags=given.tags,
             account=account,
             created_at=now,

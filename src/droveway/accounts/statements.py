@@ -4,11 +4,11 @@ from typing import Final
 
 _FIELDS: Final = (
     "id, name, shown, models, expires_at_us, rpm, tpm, concurrency, tags, created_at_us, "
-    "revoked_at_us, account_id"
+    "revoked_at_us, account_id, weight"
 )
 
 ADD: Final = f"""
-INSERT INTO key ({_FIELDS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO key ({_FIELDS}, digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO NOTHING
 """  # noqa: S608 - constants of this file
 BY_DIGEST: Final = f"SELECT {_FIELDS}, digest FROM key WHERE digest = ?"  # noqa: S608 - as above

@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.text import Text
 
-from droveway.accounts import Key
+from droveway.accounts import WEIGHT_MAX, Key
 from droveway.cli import options, tables
 from droveway.cli.help_page import Command, Group
 from droveway.cli.help_page import command as make_command
@@ -72,6 +72,8 @@ class Tag(click.ParamType[tuple[str, str]]):
 @click.option("--rpm", type=COUNT, metavar="N", help="Requests in any minute at most.")
 @click.option("--tpm", type=COUNT, metavar="N", help="Tokens in any minute at most.")
 @click.option("--concurrency", type=COUNT, metavar="N", help="Requests in flight at most.")
+@click.option("--weight", type=click.IntRange(1, WEIGHT_MAX), default=1, metavar="N",
+              help="Turns it gets where others get one, when requests wait.")  # fmt: skip
 @click.option("--tag", "tags", type=Tag(), metavar="K=V", multiple=True,
               help="A word for the journal, such as team=search; as often as needed.")  # fmt: skip
 @click.option("--account", metavar="ACCOUNT", help="Who pays: the name or id of an account.")
@@ -201,6 +203,7 @@ def _words(key: Key) -> dict[str, Any]:
         "rpm": bound(key.rpm),
         "tpm": bound(key.tpm),
         "concurrency": bound(key.concurrency),
+        "weight": bound(key.weight),
         "tags": ", ".join(f"{word}={what}" for word, what in key.tags.items()) or None,
     }
 

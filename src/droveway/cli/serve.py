@@ -4,7 +4,7 @@ import asyncio
 import signal
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -76,6 +76,7 @@ async def _serve_alone(settings: Settings, source: Source) -> signal.Signals:
                     listener,
                     drain_s=settings.server.drain_s,
                     ready=lambda url: _announce(url, secret, settings),
+                    draining=_telling_of_drain(settings.server.drain_s),
                 )
 
 
@@ -106,6 +107,7 @@ async def _serve_by_workers(settings: Settings, source: Source) -> signal.Signal
                 metrics_directory=folder,
                 generation=lambda: reloading.generation,
                 on_ended=lambda pid: mark_dead(Path(folder), pid),
+                draining=_telling_of_drain(settings.server.drain_s),
             ) as workers:
                 ready = await workers.ready()
                 engine = Engine(settings)
@@ -167,6 +169,20 @@ def _announce(url: str, secret: str | None, settings: Settings) -> None:
     click.echo(f"listening on {url}")
     sys.stdout.flush()
     click.echo(_welcome(url, secret, settings), err=True)
+
+
+def _telling_of_drain(drain_s: int) -> Callable[[int], None]:
+    """Return what says on stderr why it does not end at once, where it does not."""
+
+    def tell(requests: int) -> None:
+        if requests:
+            many = "1 request on its" if requests == 1 else f"{requests} requests on their"
+            them = "it" if requests == 1 else "them"
+            click.echo(
+                f"draining: {many} way, at most {drain_s} s; signal again to cut {them}", err=True
+            )
+
+    return tell
 
 
 def _welcome(url: str, secret: str | None, settings: Settings) -> str:

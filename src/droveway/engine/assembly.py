@@ -14,6 +14,8 @@ from droveway.catalog.providers import BUILT_IN
 from droveway.dialects.accents import accent_named
 from droveway.engine.provider import Provider
 from droveway.errors import NotFoundError, SettingsError
+from droveway.resilience.gate import FAILURES_IN_A_ROW
+from droveway.resilience.pacing import WAITING_MAX
 from droveway.routing.plan import Offer, plan
 from droveway.routing.tiers import TIERS
 from droveway.sandbox import Sandbox
@@ -122,10 +124,13 @@ def provider_at(
         accent=accent_named(known.accent) if known else None,
         key=key,
         prices=known.prices if known else None,
+        relays=known is None,
         offer=Offer(provider=name, any_model=True),
         concurrency=limits.concurrency if limits else None,
         rpm=limits.rpm if limits else None,
         tpm=limits.tpm if limits else None,
+        waiting_max=limits.waiting_max if limits else WAITING_MAX,
+        failures_max=limits.failures_max if limits else FAILURES_IN_A_ROW,
     )
 
 
@@ -177,12 +182,13 @@ def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -
             f"providers.{name} has no base_url, and only {', '.join(BUILT_IN)} have one built in"
         )
     origin, path = _address(base_url, name)
-    reference = told.api_key
-    if reference is None and known is not None and not told.base_url:
-        reference = f"env:{known.key_variable}"
-    key = None
-    if reference is not None:
-        key = resolve_secret(reference, environ, key=f"providers.{name}.api_key")
+    references = told.api_keys or (told.api_key,)
+    if references == (None,) and known is not None and not told.base_url:
+        references = (f"env:{known.key_variable}",)
+    key, *further = (
+        None if each is None else resolve_secret(each, environ, key=f"providers.{name}.api_key")
+        for each in references
+    )
     models = told.models or (known.models if known else ())
     accent = told.accent or (known.accent if known else None)
     return Provider(
@@ -191,11 +197,15 @@ def _configured(name: str, told: ProviderSettings, environ: Mapping[str, str]) -
         path=path,
         accent=accent_named(accent) if accent else None,
         key=key,
+        further=tuple(each for each in further if each is not None),
+        weights=told.weights or (1,) * len(references),
         prices=told.prices or (known.prices if known else None),
         offer=Offer(provider=name, models=frozenset(models), any_model=not models),
         concurrency=told.concurrency,
         rpm=told.rpm,
         tpm=told.tpm,
+        waiting_max=told.waiting_max,
+        failures_max=told.failures_max,
     )
 
 

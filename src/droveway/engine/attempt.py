@@ -174,12 +174,14 @@ class Attempt:
         if isinstance(error, UpstreamError):
             error.provider = self.provider.name
             error.rewrite(self.provider.redact)
+        error.forget_trace()
         self.error = error
         self._finish()
 
     def give_up(self) -> None:
         """End because the caller is gone: the connection is closed at once."""
-        if not self.ended.done():
+        # A task that is cancelled cancels what it waits for: then `ended` is done, without an end.
+        if not self.ended.done() or self.ended.cancelled():
             self.fail(CancelledCallError("the caller went away before the answer was whole"))
         self._hang_up()
 
@@ -202,9 +204,14 @@ class Attempt:
     def _finish(self) -> None:
         self.ended_at = self.clock.monotonic()
         self.watch.stop()
-        # The body holds its attempt: left in a circle, both would stay until somebody collects it.
-        self._body = None
-        self.ended.set_result(None)
+        # Each of these holds its attempt, some by way of the exchange: left in a circle, all would
+        # stay until somebody collects it.
+        self._body = self.wrote = None
+        self.began_good = _nothing
+        if self.outbox is not None:
+            self.outbox.on_room = None
+        if not self.ended.done():
+            self.ended.set_result(None)
         if self._wire_open and self.call is not None:
             if self.error is not None:
                 self._hang_up()

@@ -23,19 +23,28 @@ from droveway.engine.terms import Terms
 from droveway.errors import (
     APIStatusError,
     APITimeoutError,
+    AuthenticationError,
     CancelledCallError,
     DeadlineExceededError,
     DrovewayError,
+    InsufficientBalanceError,
     NoAnswerError,
     OverloadedError,
+    QueueFullError,
     UpstreamError,
 )
-from droveway.resilience.pacing import Ticket
-from droveway.resilience.retry import RetryBudget, Verdict, judge
+from droveway.resilience.fair_queue import Ticket
+from droveway.resilience.retry import RetryBudget, Verdict, judge, tells_of_trouble
 from droveway.routing.plan import Candidate
 from droveway.transport import Pool, Request
 
 OUTPUT_TOKENS_GUESSED: Final = 512
+# What a gateway of ours is told of a request, and how it is asked for.
+DEADLINE: Final = "x-droveway-deadline-s"
+ATTEMPTS: Final = "x-droveway-attempts-max"
+PRIORITY: Final = "x-droveway-priority"
+CONVERSATION: Final = "x-droveway-conversation"
+ROLE: Final = "x-droveway-role"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,6 +66,8 @@ class Errand:
         first_token_timeouts: How many of them were silent.
         waited_s: Seconds in line and between attempts.
         wrote: Told of output tokens as they come, where somebody's money is watched.
+        in_vain: Whether the last turn was refused by the vendor.
+        sent_away: Candidates that are not asked at present, and why.
         forsaken: Whether the caller is gone: what is on its way may end, nothing more is sent.
     """
 
@@ -74,6 +85,8 @@ class Errand:
     first_token_timeouts: int = 0
     waited_s: float = 0.0
     wrote: Callable[[int], None] | None = None
+    in_vain: bool = False
+    sent_away: dict[Candidate, UpstreamError] = field(default_factory=dict)
     forsaken: bool = False
 
 
@@ -106,14 +119,22 @@ class Dispatch:
         """Pursue an errand until it has an answer or an error; never raises either."""
         self.budget.deposit()
         number = next(self.numbers)
-        candidate: Candidate | None = errand.plan[0]
+        plan = errand.plan
+        candidate: Candidate | None = plan[0] if len(plan) == 1 else self._soonest(errand)
         while candidate is not None:
             try:
                 attempt = await self._attempt(errand, candidate, number)
-            except DeadlineExceededError as error:
+            except (DeadlineExceededError, QueueFullError) as error:
+                error.forget_trace()
                 # Where a vendor's refusal is why it waited, that says more than the deadline.
                 errand.error = errand.attempts[-1][1].error if errand.attempts else error
                 break
+            except UpstreamError as error:
+                error.forget_trace()
+                errand.error = errand.attempts[-1][1].error if errand.attempts else error
+                errand.sent_away[candidate], errand.in_vain = error, False
+                candidate = self._soonest(errand)
+                continue
             if attempt.error is None:
                 errand.answer, errand.error = attempt.answer, None
                 return
@@ -129,11 +150,13 @@ class Dispatch:
             output_cap=errand.output_cap,
         )
         line = self._line_of(candidate)
-        ticket = Ticket(number, _tokens_guessed(errand), self._clock.jitter())
+        ticket = _ticket(errand, number, self._clock.jitter())
         if not line.enter_now(ticket):
             since = self._clock.monotonic()
-            await line.enter(ticket, until=errand.total_at)
-            errand.waited_s += self._clock.monotonic() - since
+            try:
+                await line.enter(ticket, until=errand.total_at)
+            finally:
+                errand.waited_s += self._clock.monotonic() - since
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         attempt = Attempt(
@@ -155,10 +178,27 @@ class Dispatch:
         try:
             path, streaming = errand.request.endpoint.path, errand.request.stream
             attempt.sending = task
-            await self._send(attempt, provider.request(path, body, streaming=streaming))
+            told = self._told(errand) if provider.relays else ()
+            request = provider.request(
+                path, body, streaming=streaming, account=candidate.account, told=told
+            )
+            await self._send(attempt, request)
         finally:
             _come_back(attempt, line, ticket, usage=usage_of(errand.request, attempt))
         return attempt
+
+    def _told(self, errand: Errand) -> tuple[tuple[str, str], ...]:
+        """Return what a gateway is told, so that it tries within what is left, and we do not."""
+        left_s = max(0.001, errand.total_at - self._clock.monotonic())
+        left = errand.terms.retry.max_attempts - len(errand.attempts) + 1
+        told = [(DEADLINE, f"{left_s:.3f}"), (ATTEMPTS, f"{left}")]
+        terms = errand.terms
+        if terms.priority != "normal":
+            told.append((PRIORITY, terms.priority))
+        for name, word in ((CONVERSATION, terms.conversation), (ROLE, terms.tags.get("role"))):
+            if word and word.isascii() and word.isprintable():
+                told.append((name, word))
+        return tuple(told)
 
     async def _send(self, attempt: Attempt, request: Request) -> None:
         task = attempt.sending
@@ -195,6 +235,8 @@ class Dispatch:
         chosen = self._choose(errand, candidate, verdict)
         if chosen is None:
             return None
+        # Given back where it was used: another line owes nothing.
+        errand.in_vain = verdict == "refusal" and chosen == candidate
         # Going on to who was not asked yet is the plan, not a retry: it costs no budget.
         tried = any(chosen == each for each, _ in errand.attempts)
         if verdict == "failure" and tried and not self.budget.withdraw():
@@ -216,15 +258,34 @@ class Dispatch:
         return chosen
 
     def _choose(self, errand: Errand, last: Candidate, verdict: Verdict) -> Candidate | None:
+        """Take the next candidate behind one that failed; else the one that can go soonest."""
+        if verdict == "failure" and len(errand.plan) > 1:
+            place = errand.plan.index(last) + 1
+            after = [*errand.plan[place:], *errand.plan[:place]]
+            return next((each for each in after if self._may_be_asked(errand, each)), None)
+        return self._soonest(errand)
+
+    def _soonest(self, errand: Errand) -> Candidate | None:
         """Take the first candidate that can go at once; else the one that can go soonest."""
-        alive = [candidate for candidate in errand.plan if candidate not in errand.dead]
+        alive = [each for each in errand.plan if self._may_be_asked(errand, each)]
         if not alive:
             return None
-        if verdict == "failure":
-            after = alive[alive.index(last) + 1 :] + alive[: alive.index(last) + 1]
-            return after[0]
         now = self._clock.monotonic()
-        return min(alive, key=lambda each: self._line_of(each).pacer.ready_at(now))
+        pacers = {each: self._line_of(each).pacer for each in alive}
+        best = min(alive, key=lambda each: (pacers[each].ready_at(now), pacers[each].probes))
+        if best.account or len(alive) > 1:
+            return self._with_room(best, alive, now)
+        return best
+
+    def _with_room(self, best: Candidate, alive: Sequence[Candidate], now: float) -> Candidate:
+        """Take another account of the same provider and model, where only there is room."""
+        if self._line_of(best).pacer.has_room(now):
+            return best
+        same = (each for each in alive if each[:2] == best[:2])
+        return next((each for each in same if self._line_of(each).pacer.has_room(now)), best)
+
+    def _may_be_asked(self, errand: Errand, candidate: Candidate) -> bool:
+        return candidate not in errand.dead and candidate not in errand.sent_away
 
     def _backoff_s(self, errand: Errand) -> float:
         return errand.terms.retry.backoff_s(errand.failures, self._clock.jitter())
@@ -238,10 +299,18 @@ def _come_back(attempt: Attempt, line: Line, ticket: Ticket, *, usage: Usage | N
         if verdict == "refusal":
             line.refused(ticket, retry_after_s=error.retry_after_s)
             return
+        if isinstance(error, AuthenticationError | InsufficientBalanceError):
+            line.shut_out(ticket, error)
+            return
         if isinstance(error, OverloadedError):
             line.overloaded(ticket)
-            return
-    line.returned(ticket, tokens=usage.input_total + usage.output if usage else None)
+    tokens = usage.input_total + usage.output if usage else None
+    if attempt.answer is not None:
+        line.succeeded(ticket, tokens=tokens)
+    elif isinstance(error, UpstreamError) and tells_of_trouble(error):
+        line.failed(ticket, error, tokens=tokens)
+    else:
+        line.returned(ticket, tokens=tokens)
 
 
 def usage_of(request: Inquiry, attempt: Attempt) -> Usage | None:
@@ -261,6 +330,20 @@ def usage_of(request: Inquiry, attempt: Attempt) -> Usage | None:
     return partial.usage or counted_usage(request.input_estimate(), partial)
 
 
+def _ticket(errand: Errand, number: int, jitter: float) -> Ticket:
+    terms = errand.terms
+    return Ticket(
+        number,
+        _tokens_guessed(errand),
+        jitter,
+        key=terms.key_id or "",
+        weight=terms.weight,
+        role=terms.tags.get("role", ""),
+        priority=terms.priority,
+        in_vain=errand.in_vain,
+    )
+
+
 def _tokens_guessed(errand: Errand) -> int:
     request = errand.request
     output = request.max_tokens
@@ -277,12 +360,13 @@ def _final_error(errand: Errand) -> DrovewayError:
     error = errand.error
     assert error is not None
     attempts = len(errand.attempts)
-    errors = [attempt.error for _, attempt in errand.attempts if attempt.error is not None]
-    tried = {candidate for candidate, _ in errand.attempts}
+    errors: list[DrovewayError] = [*errand.sent_away.values()]
+    errors += [attempt.error for _, attempt in errand.attempts if attempt.error is not None]
+    tried = {*errand.sent_away, *(candidate for candidate, _ in errand.attempts)}
     delivered = any(attempt.delivered for _, attempt in errand.attempts)
     last_word = isinstance(error, CancelledCallError) or delivered
     if len(tried) > 1 and not last_word and _all_upstream(errors):
-        names = ", ".join(f"{each.provider}/{each.model}" for each in errand.plan)
+        names = ", ".join(each.name for each in errand.plan)
         error = NoAnswerError(
             f"none of {names} gave an answer in {attempts} attempts; the last one: {error}",
             errors=errors,

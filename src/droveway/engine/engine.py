@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,6 +34,7 @@ from droveway.engine.settling import Ledger, NoLedger
 from droveway.engine.terms import Drain, Terms
 from droveway.errors import CancelledCallError, DrovewayError, SettingsError
 from droveway.resilience.pacing import Pacer
+from droveway.routing.placement import Planned, equals, placed
 from droveway.routing.plan import Candidate, plan
 from droveway.routing.tiers import TIERS, tier_of
 from droveway.sandbox import Sandbox
@@ -100,8 +101,8 @@ class Engine:
         self.dispatch = Dispatch(
             self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
         )
-        self.placing = Placing(self.settings.rollout, clock=self.clock)
-        self._plans: dict[str, tuple[Candidate, ...]] = {}
+        self.placing = Placing(self.settings.rollout, clock=self.clock, journal=self.journal)
+        self._plans: dict[str, Planned] = {}
         self._aliases = {name: told.candidates for name, told in self.settings.models.items()}
         self.sandbox: Sandbox | None = None
         self._lines: dict[Candidate, Line] = {}
@@ -198,15 +199,30 @@ class Engine:
         if self._closed:
             raise CancelledCallError("the engine is closed; make a new one")
 
-    def plan(self, asked: str) -> tuple[Candidate, ...]:
-        """Return who may answer, best first."""
+    def plan(
+        self, asked: str, conversation: Callable[[], bytes] | None = None
+    ) -> tuple[Candidate, ...]:
+        """Return who may answer, best first.
+
+        Args:
+            asked: The name that is asked for.
+            conversation: Returns what stands for the conversation, by which one of equals is
+                chosen; asked for only where there are equals.
+        """
         known = self._plans.get(asked)
         if known is None:
             offers = [provider.offer for provider in self.providers.values()]
-            known = plan(asked, offers=offers, aliases=self._aliases)
+            found = plan(asked, offers=offers, aliases=self._aliases)
+            alias = self.settings.models.get(asked)
+            known = Planned(equals(found, alias.weights if alias else (), self._weights_of))
             if len(self._plans) < PLANS_KEPT:
                 self._plans[asked] = known
-        return known
+        if conversation is None or not known.has_equals:
+            return known.candidates
+        return placed(known.groups, conversation())
+
+    def _weights_of(self, candidate: Candidate) -> Sequence[int]:
+        return self.providers[candidate.provider].weights
 
     def model_for(self, request: Inquiry, instead: str | None = None) -> str:
         """Return the model a request asks for, with "auto" and tier names looked up.
@@ -229,10 +245,13 @@ class Engine:
             provider = self.providers[candidate.provider]
             ceiling = limits(provider.prices, candidate.model).concurrency
             pacer = Pacer(
-                concurrency=provider.concurrency or ceiling, rpm=provider.rpm, tpm=provider.tpm
+                concurrency=provider.concurrency or ceiling,
+                rpm=provider.rpm,
+                tpm=provider.tpm,
+                waiting_max=provider.waiting_max,
+                failures_max=provider.failures_max,
             )
-            name = f"{candidate.provider}/{candidate.model}"
-            line = self._lines[candidate] = Line(pacer, self.clock, name=name)
+            line = self._lines[candidate] = Line(pacer, self.clock, candidate)
         return line
 
     @property
@@ -265,7 +284,9 @@ class Engine:
                 )
             heir.providers.update(self.providers)
         heir.sandbox, heir.calibration = self.sandbox, self.calibration
-        heir.placing = Placing(settings.rollout, clock=self.clock, before=self.placing)
+        heir.placing = Placing(
+            settings.rollout, clock=self.clock, journal=self.journal, before=self.placing
+        )
         heir.pool, heir._open = self.pool, self._open  # noqa: SLF001 - it is one of us, as below
         heir.dispatch = Dispatch(
             heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of
@@ -346,6 +367,6 @@ def _same_account(found: Provider | None, *, line_of: Provider) -> bool:
 
 
 def _account(provider: Provider) -> tuple[object, ...]:
-    key = None if provider.key is None else provider.key.reveal()
-    limits = (provider.concurrency, provider.rpm, provider.tpm, provider.prices)
-    return (provider.origin, provider.path, key, *limits)
+    keys = tuple(key.reveal() for key in provider.keys)
+    bounds = ("prices", "concurrency", "rpm", "tpm", "waiting_max", "failures_max")
+    return (provider.origin, provider.path, keys, *(getattr(provider, each) for each in bounds))

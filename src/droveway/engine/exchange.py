@@ -30,6 +30,7 @@ from droveway.engine.draining import Draining
 from droveway.engine.growing import Growing
 from droveway.engine.inquiry import Inquiry
 from droveway.engine.outbox import Outbox
+from droveway.engine.placing import conversation_of
 from droveway.engine.pricing import attempt_entry, own_cost_of
 from droveway.engine.records import AttemptEntry, Bodies, Row
 from droveway.engine.settling import Bill, Enough, Hold, Ledger
@@ -86,6 +87,7 @@ class Exchange:
         self._entries: list[AttemptEntry] = []
         self._first_token_at: float | None = None
         self._waited_s = 0.0
+        self._conversation: bytes | None = None
         self._last: Attempt | None = None
         self._kept: Row | None = None
         self._withheld = False
@@ -97,6 +99,11 @@ class Exchange:
     def attempts(self) -> Sequence[tuple[Candidate, Attempt]]:
         """The attempts so far, oldest first."""
         return () if self._errand is None else tuple(self._errand.attempts)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds it has waited so far: for its turn, and between attempts."""
+        return self._waited_s if self._errand is None else self._errand.waited_s
 
     def give_up(self, why: DrovewayError | None = None) -> None:
         """Signal that nobody waits; what must still be done is done all the same.
@@ -112,7 +119,8 @@ class Exchange:
         errand = self._errand
         if errand is None:
             return
-        if drain is None or not errand.attempts:
+        if drain is None or not errand.attempts or errand.attempts[-1][1].error is not None:
+            # Nothing of it is with a vendor: it waits in line, or for a further attempt.
             self.task.cancel()
         elif self._draining is None:
             self._draining = Draining(
@@ -158,6 +166,7 @@ class Exchange:
             self._end()
 
     def _fail(self, error: DrovewayError) -> None:
+        error.forget_trace()
         self.answer, self.error = None, error
 
     def _end(self) -> None:
@@ -194,7 +203,13 @@ class Exchange:
         if placed is not None:
             model = placed.model
             self._tags = {**self._terms.tags, "arm": placed.arm}
-        return engine.plan(engine.model_for(self._request, model))
+            self._conversation = placed.conversation
+        return engine.plan(
+            engine.model_for(self._request, model),
+            lambda: conversation_of(
+                self._request, self._terms, role=self._terms.tags.get("role", "")
+            ),
+        )
 
     async def _hold(self, plan: Sequence[Candidate]) -> list[tuple[Ledger, Hold]]:
         ledgers = (self._engine.ledger, *self._terms.ledgers)
@@ -381,10 +396,12 @@ class Exchange:
             attempts=tuple(self._entries),
             first_token_ms=None if first_token_at is None else (first_token_at - self._began) * 1e3,
             total_ms=total_s * 1e3,
+            waited_ms=self.waited_s * 1e3,
             overhead_ms=max(0.0, (total_s - self._waited_s) * 1e3 - upstream_ms),
             tags=self._tags,
             key_id=self._terms.key_id,
             client_gone=self._gone and (self._why is None or self._draining is not None),
+            conversation=self._conversation,
             bodies=self._bodies() if self._engine.settings.journal.bodies else None,
         )
 

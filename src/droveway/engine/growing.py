@@ -55,6 +55,7 @@ class Growing:
         try:
             self._covered = await self._extend()
         except DrovewayError as error:
+            error.forget_trace()
             self._refusal = error  # what is held is still paid for; the end comes after it
         else:
             self._task = None

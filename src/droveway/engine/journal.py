@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -28,6 +29,18 @@ class Journal:
         """Write a row down; it is final."""
         self.tell(row)
 
+    def last_arm(self, conversation: bytes, *, since: datetime) -> str | None:
+        """Return on which side of its role's move a conversation was last; None for on none.
+
+        Args:
+            conversation: By what it is known again.
+            since: Older requests do not count; UTC.
+
+        Raises:
+            StoreUnavailableError: That cannot be looked up.
+        """
+        return last_arm(self.rows, conversation, since=since)
+
     def tell(self, row: Row) -> None:
         """Take note of a row that somebody else has written down."""
         # Without what was said: ten thousand bodies are gigabytes.
@@ -37,3 +50,11 @@ class Journal:
                 listener(row)
             except Exception:
                 LOG.exception("a listener of the journal failed at request %s", row.id)
+
+
+def last_arm(rows: Sequence[Row], conversation: bytes, *, since: datetime) -> str | None:
+    """Return the side of the last of some rows that belongs to a conversation."""
+    for row in reversed(rows):
+        if row.conversation == conversation and row.at >= since:
+            return row.tags.get("arm")
+    return None

@@ -11,7 +11,7 @@ import msgspec
 
 from droveway.clock import Alarm, Clock, SystemClock
 from droveway.engine import statements
-from droveway.engine.journal import Journal
+from droveway.engine.journal import Journal, last_arm
 from droveway.engine.journal_upkeep import maintain
 from droveway.engine.records import Bodies, Row
 from droveway.engine.written import Written, attempt_values, request_values, written
@@ -59,6 +59,14 @@ class StoredJournal(Journal):
             self._hand_over()
         elif self._alarm is None:
             self._wake_in(FLUSH_AFTER_S)
+
+    def last_arm(self, conversation: bytes, *, since: datetime) -> str | None:
+        """Return on which side of its role's move a conversation was last, in any process."""
+        waiting = last_arm(self._waiting, conversation, since=since)
+        if waiting is not None:
+            return waiting
+        kept = self._store.read(statements.LAST_ARM, (conversation, micros(since)))
+        return None if not kept else kept[0][0]
 
     async def flush(self) -> None:
         """Wait until every row is written down.

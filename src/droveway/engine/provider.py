@@ -23,6 +23,8 @@ from droveway.errors import (
     RequestTooLargeError,
     UnprocessableEntityError,
 )
+from droveway.resilience.gate import FAILURES_IN_A_ROW
+from droveway.resilience.pacing import WAITING_MAX
 from droveway.resilience.retry_after import retry_after_s
 from droveway.routing.plan import Offer
 from droveway.settings import Secret
@@ -41,6 +43,7 @@ _VENDOR_ERRORS: Final[Mapping[int, type[APIStatusError]]] = {
     503: OverloadedError,
     529: OverloadedError,
 }
+_SHOULD_RETRY: Final[Mapping[str, bool]] = {"true": True, "false": False}
 _ADVICE: Final[Mapping[int, str]] = {
     401: "check the key of this provider",
     402: "top up the account at this provider",
@@ -48,6 +51,9 @@ _ADVICE: Final[Mapping[int, str]] = {
     404: "check base_url and the model's name",
     429: "send less, or wait",
 }
+
+
+Fields = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +66,16 @@ class Provider:
         path: Path before the dialect's own.
         accent: How it differs within its dialect; None speaks as the model's own vendor does.
         key: Its key, where it has one.
+        further: The keys of its further accounts, in order.
+        weights: How many conversations each account gets where others get one.
         prices: Whose price list applies.
         offer: What it has.
         concurrency: Bound of requests in flight for each model; None asks the catalog.
         rpm: Bound of requests a minute for each model.
         tpm: Bound of tokens a minute for each model.
+        waiting_max: Bound of requests that wait, for each model.
+        failures_max: Failures in a row after which it is not asked for a while; 0 for never.
+        relays: Whether it may be a gateway that tries for us: it is told how long and how often.
     """
 
     name: str
@@ -77,24 +88,43 @@ class Provider:
     concurrency: int | None = None
     rpm: int | None = None
     tpm: int | None = None
-    headers: tuple[tuple[str, str], ...] = field(init=False, repr=False)
-    stream_headers: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+    waiting_max: int = WAITING_MAX
+    failures_max: int = FAILURES_IN_A_ROW
+    relays: bool = False
+    further: tuple[Secret, ...] = ()
+    weights: tuple[int, ...] = (1,)
+    headers: tuple[Fields, ...] = field(init=False, repr=False)
+    stream_headers: tuple[Fields, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        headers = [("content-type", "application/json"), ("user-agent", "droveway")]
-        if self.key is not None:
-            headers.append(("authorization", f"Bearer {self.key.reveal()}"))
+        told = [_headers(key) for key in (self.key, *self.further)]
         whole, stream = ("accept", "application/json"), ("accept", "text/event-stream")
-        object.__setattr__(self, "headers", (*headers, whole))
-        object.__setattr__(self, "stream_headers", (*headers, stream))
+        object.__setattr__(self, "headers", tuple((*each, whole) for each in told))
+        object.__setattr__(self, "stream_headers", tuple((*each, stream) for each in told))
 
-    def request(self, path: str, body: bytes, *, streaming: bool) -> Request:
-        """Address a body to a path of this provider."""
+    @property
+    def keys(self) -> tuple[Secret, ...]:
+        """The keys of all its accounts."""
+        return () if self.key is None else (self.key, *self.further)
+
+    def request(
+        self, path: str, body: bytes, *, streaming: bool, account: int = 0, told: Fields = ()
+    ) -> Request:
+        """Address a body to a path of this provider.
+
+        Args:
+            path: The dialect's own path.
+            body: The body.
+            streaming: Whether events are wanted.
+            account: As which of its accounts.
+            told: Further headers, where it relays.
+        """
+        headers = (self.stream_headers if streaming else self.headers)[account]
         return Request(
             method="POST",
             origin=self.origin,
             path=self.path + path,
-            headers=self.stream_headers if streaming else self.headers,
+            headers=(*headers, *told) if told else headers,
             body=body,
         )
 
@@ -110,10 +140,10 @@ class Provider:
         return accent_named(vendor.accent if vendor is not None else None)
 
     def redact(self, text: str) -> str:
-        """Take our key out of a text that a vendor sent back."""
-        if self.key is None:
-            return text
-        return re.sub(re.escape(self.key.reveal()), "***", text, flags=re.IGNORECASE)
+        """Take our keys out of a text that a vendor sent back."""
+        for key in self.keys:
+            text = re.sub(re.escape(key.reveal()), "***", text, flags=re.IGNORECASE)
+        return text
 
     def status_error(
         self,
@@ -154,4 +184,12 @@ class Provider:
             request_id=headers.get("x-request-id"),
         )
         error.retry_after_s = retry_after_s(headers, now=now, max_s=retry_after_max_s)
+        error.should_retry = _SHOULD_RETRY.get(headers.get("x-should-retry", "").lower())
         return error
+
+
+def _headers(key: Secret | None) -> Fields:
+    headers = [("content-type", "application/json"), ("user-agent", "droveway")]
+    if key is not None:
+        headers.append(("authorization", f"Bearer {key.reveal()}"))
+    return tuple(headers)

@@ -75,9 +75,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         first_token_ms: From the door to the first data event.
         total_ms: From the door to the end.
         overhead_ms: What of it was ours: neither a vendor's time nor waiting for a turn.
+        waited_ms: How long it waited for its turn, and between attempts.
         tags: Free words: agent, role and what the caller gave.
         key_id: Whose key it came with; None without keys.
         client_gone: Whether the caller went away before the end.
+        conversation: By what its conversation is known again, where its role moves.
         bodies: What was said; None unless `[journal] bodies` is set.
     """
 
@@ -95,7 +97,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float | None = None
     total_ms: float = 0.0
     overhead_ms: float = 0.0
+    waited_ms: float = 0.0
     tags: Mapping[str, str] = {}
     key_id: str | None = None
     client_gone: bool = False
+    conversation: bytes | None = None
     bodies: Bodies | None = None

@@ -7,7 +7,8 @@ _USAGE: Final = "input, cached_read, cache_write, output, reasoning, usage_sourc
 REQUEST_FIELDS: Final = (
     "id, at_us, key_id, tags, asked, sent, served, provider, price_row, "
     f"{_USAGE}, cost_nano, currency, own_cost_nano, own_currency, "
-    "first_token_us, total_us, overhead_us, attempts, outcome, code, client_gone, drift"
+    "first_token_us, total_us, overhead_us, attempts, outcome, code, client_gone, drift, "
+    "waited_us, conversation"
 )
 ATTEMPT_FIELDS: Final = (
     "request_id, number, at_us, provider, model, outcome, code, status, price_row, "
@@ -26,6 +27,10 @@ FOLLOWING: Final = f"""
 SELECT seq, {REQUEST_FIELDS} FROM request WHERE seq > ?1 AND {_OF_MODEL} ORDER BY seq LIMIT ?3
 """  # noqa: S608 - as above
 
+LAST_ARM: Final = """
+SELECT json_extract(tags, '$.arm') FROM request WHERE conversation = ? AND at_us >= ?
+ORDER BY at_us DESC, seq DESC LIMIT 1
+"""
 LAST: Final = "SELECT coalesce(max(seq), 0) FROM request"
 
 ROLLED_UP: Final = "SELECT number FROM mark WHERE name = 'rolled_up'"

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import msgspec
 
 from droveway.engine.settling import Ledger
+from droveway.resilience.fair_queue import Priority
 from droveway.resilience.retry import RetryPolicy
 from droveway.settings import Timeout
 
@@ -32,6 +33,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         tags: Free words for the journal: agent, role.
         key_id: Whose key the call came with; None without keys.
         conversation: The caller's own name for the conversation; None where there is none.
+        weight: How many turns that key gets where others get one.
+        priority: How urgent it is, among those who wait for the same model.
         drain: How a call whose caller is gone is still answered; None for not at all.
     """
 
@@ -41,4 +44,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     tags: Mapping[str, str] = {}
     key_id: str | None = None
     conversation: str | None = None
+    weight: int = 1
+    priority: Priority = "normal"
     drain: Drain | None = None

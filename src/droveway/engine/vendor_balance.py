@@ -118,7 +118,7 @@ async def ask_balance(provider: Provider, *, pool: Pool, clock: Clock) -> list[M
         method="GET",
         origin=provider.origin,
         path=_VERSION.sub("", provider.path) + page,
-        headers=provider.headers,
+        headers=provider.headers[0],
     )
     whole = _Whole()
     try:

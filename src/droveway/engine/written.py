@@ -44,6 +44,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         first_token_ms: From the door to the first data event.
         total_ms: From the door to the end.
         overhead_ms: Our own part of it; None where it was not measured.
+        waited_ms: How long it waited for its turn, and between attempts.
         attempts: How many requests were sent to vendors.
         each_attempt: What each came to, where there were more than one and they were asked for.
         client_gone: Whether the caller went away before the end.
@@ -69,6 +70,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float | None
     total_ms: float
     overhead_ms: float | None
+    waited_ms: float
     attempts: int
     each_attempt: tuple[AttemptEntry, ...] = ()
     client_gone: bool
@@ -108,6 +110,8 @@ def request_values(row: Row) -> tuple[Value, ...]:
         row.code,
         int(row.client_gone),
         int(drifts(sent, row.served)),
+        round(row.waited_ms * 1e3),
+        row.conversation,
     )
 
 
@@ -136,7 +140,8 @@ def attempt_values(row: Row) -> Iterator[tuple[Value, ...]]:
 def written(kept: Sequence[Any], attempts: Sequence[Sequence[Any]] = ()) -> Written:
     """Read a request as `seq` and `statements.REQUEST_FIELDS`."""
     (seq, id_, at_us, key_id, tags, asked, sent, served, provider, price_row, *rest) = kept
-    first_token_us, total_us, overhead_us, count, outcome, code, gone, drift = rest[10:]
+    first_token_us, total_us, overhead_us, count, outcome, code, gone, drift, *rest_of = rest[10:]
+    waited_us, _ = rest_of
     return Written(
         seq=seq,
         id=id_,
@@ -156,6 +161,7 @@ def written(kept: Sequence[Any], attempts: Sequence[Sequence[Any]] = ()) -> Writ
         first_token_ms=_millis(first_token_us),
         total_ms=total_us / 1e3,
         overhead_ms=_millis(overhead_us),
+        waited_ms=waited_us / 1e3,
         attempts=count,
         each_attempt=tuple(_attempt(each) for each in attempts),
         client_gone=bool(gone),

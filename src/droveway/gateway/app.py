@@ -19,6 +19,7 @@ from droveway.gateway.routes import Route, find
 from droveway.gateway.visit import Visit
 
 LOG: Final = logging.getLogger("droveway.gateway")
+GOING_DOWN: Final = "the server is going down; ask again, another one may answer"
 
 
 class Gateway:
@@ -36,6 +37,7 @@ class Gateway:
         metrics: What it has counted.
         admin: The admin API; None where it is closed.
         draining: Whether the server is going down; `/readyz` says so first.
+        is_cut: Whether what was on its way was cut, so that nothing is begun any more.
         keepalive_s: After how long a silence a stream gets a comment.
     """
 
@@ -57,8 +59,11 @@ class Gateway:
         self.admin: Callable[[Visit], Coroutine[None, None, None]] | None = None
         self.let_operator_in: Callable[[Visit], None] | None = None
         self.draining = False
+        self.is_cut = False
         self.metrics = Metrics(
-            directory=metrics_directory, in_flight=lambda: self.engine.open_exchanges
+            directory=metrics_directory,
+            in_flight=lambda: self.engine.open_exchanges,
+            tasks=lambda: len(asyncio.all_tasks()),
         )
         self._at_work: set[asyncio.Task[None]] = set()
         engine.journal.listeners.extend((self.metrics.note, tell_of_failure))
@@ -70,10 +75,18 @@ class Gateway:
 
     def cut_all(self) -> None:
         """End what is still on its way, each with an error event or a 503 that says so."""
+        self.is_cut = True
         for exchange in self.engine.on_their_way():
-            exchange.give_up(
-                GoingDownError("the server is going down; ask again, another one may answer")
-            )
+            exchange.give_up(GoingDownError(GOING_DOWN))
+
+    def admit(self) -> None:
+        """Let a request begin that will take its time.
+
+        Raises:
+            GoingDownError: It stood behind one that was cut, or came late on a connection.
+        """
+        if self.is_cut:
+            raise GoingDownError(GOING_DOWN)
 
     def greet(self, visit: Visit) -> None:
         """Look at a request's head: is there such a route, and who asks?

@@ -63,6 +63,10 @@ class KnownKey(Protocol):
     def concurrency(self) -> int | None:
         """Requests at once at most."""
 
+    @property
+    def weight(self) -> int:
+        """Turns it gets where others get one."""
+
 
 Find = Callable[[str], KnownKey]
 

@@ -1,7 +1,10 @@
 """This file knows the hot route: a chat in, the same bytes out, and exactly one end."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from droveway.clock import Alarm
 from droveway.engine.exchange import Exchange
@@ -15,13 +18,16 @@ from droveway.gateway.claiming import claim_of_visit, told_again
 from droveway.gateway.particulars import Headers, headers_of, last_words
 from droveway.gateway.refusal import error_event, refuse
 from droveway.gateway.visit import Visit
+from droveway.gateway.wishes import Wishes, wishes_of
+from droveway.resilience.retry import RetryPolicy
+from droveway.settings import Timeout
 
 if TYPE_CHECKING:
     from droveway.gateway.app import Gateway
 
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE: Final = b"data: [DONE]\n\n"
-CONVERSATION: Final = b"x-droveway-conversation"
+RETRY: Final = RetryPolicy()
 # nginx would collect the events otherwise.
 STREAM_HEADERS: Final = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
@@ -34,8 +40,7 @@ def chat(gateway: "Gateway", visit: Visit) -> None:
         return
     if inquiry.stream:
         streaming = Streaming(gateway, visit, answer, wants_usage=inquiry.wants_usage)
-        answer.listen(streaming.look)
-        visit.on_room = lambda: gateway.guarded(visit, lambda _: streaming.look())
+        visit.on_room = answer.listen(streaming.look)
     else:
         answer.listen(lambda: whole(answer))
 
@@ -70,21 +75,29 @@ class Answer:
         """Return what the head tells of the request, and of its key's limits."""
         return headers_of(self.exchange, row) + self._come_back.headers()
 
-    def listen(self, look: Callable[[], None]) -> None:
-        """Call `look` whenever there is something new; it runs behind the gateway's door."""
+    def listen(self, look: Callable[[], None]) -> Callable[[], None]:
+        """Call `look` whenever there is something new; it runs behind the gateway's door.
+
+        Returns:
+            What looks once more: for a visit that has room again.
+        """
 
         def looked(_: Visit) -> None:
             look()
 
-        def on_news() -> None:
+        def look_again() -> None:
             self._gateway.guarded(self.visit, looked)
             outbox = self.exchange.outbox
             if outbox.closed and not outbox.holds_events:
                 self._let_go()
-            if outbox.closed:
+
+        def on_news() -> None:
+            look_again()
+            if self.exchange.outbox.closed:
                 self._settle()
 
         self.exchange.outbox.on_news = on_news
+        return look_again
 
     def _let_go(self) -> None:
         """Undo what holds in a circle, so that nothing waits for the collector to find it."""
@@ -101,9 +114,14 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
 
     Returns:
         What will come of it; None where it was served before, and has its answer again.
+
+    Raises:
+        DrovewayError: Nothing will: the key's limits are reached, or the server is going down.
     """
     key, claim = visit.key, None
     assert key is not None, "the route needs a key"
+    gateway.admit()
+    wishes = wishes_of(visit.headers)
     if gateway.tills is not None:
         claim = claim_of_visit(visit, key.id)
         if claim is not None and told_again(gateway.tills, visit, claim):
@@ -111,14 +129,20 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
     tokens = inquiry.input_estimate() + (inquiry.max_tokens or 0)
     come_back = gateway.allotments.take(key, model=inquiry.model, tokens=tokens)
     try:
+        tags = key.tags
+        if wishes.role is not None and "role" not in tags:
+            tags = {**tags, "role": wishes.role}
         terms = Terms(
-            timeout=gateway.engine.settings.streams,
+            timeout=_timeout(gateway, wishes),
+            retry=_retry(wishes),
             ledgers=()
             if gateway.tills is None
-            else (gateway.tills.of(key.account, key_id=key.id, tags=key.tags, claim=claim),),
-            tags=key.tags,
+            else (gateway.tills.of(key.account, key_id=key.id, tags=tags, claim=claim),),
+            tags=tags,
             key_id=key.id,
-            conversation=_conversation(gateway, visit),
+            conversation=wishes.conversation,
+            weight=key.weight,
+            priority=wishes.priority,
             drain=gateway.engine.drain,
         )
         exchange = gateway.engine.start(inquiry, terms)
@@ -128,12 +152,19 @@ def begin(gateway: "Gateway", visit: Visit, inquiry: Passed) -> Answer | None:
     return Answer(gateway, visit, exchange, come_back=come_back)
 
 
-def _conversation(gateway: "Gateway", visit: Visit) -> str | None:
-    """Return the caller's own name for the conversation, where anything goes by it."""
-    if not gateway.engine.placing.moves_roles:
-        return None
-    word = visit.header(CONVERSATION)
-    return None if word is None else word.decode("latin-1").strip()
+def _timeout(gateway: "Gateway", wishes: Wishes) -> Timeout:
+    """Return the four clocks; a caller may have less time than we would give, but not more."""
+    told = gateway.engine.settings.streams
+    if wishes.deadline_s is None or wishes.deadline_s >= told.total_s:
+        return told
+    return msgspec.structs.replace(told, total_s=wishes.deadline_s)
+
+
+def _retry(wishes: Wishes) -> RetryPolicy:
+    """Return how often vendors are asked; a caller who also tries again says how often we may."""
+    if wishes.attempts_max is None or wishes.attempts_max >= RETRY.max_attempts:
+        return RETRY
+    return dataclasses.replace(RETRY, max_attempts=wishes.attempts_max)
 
 
 def whole(answer: Answer) -> None:

@@ -108,7 +108,12 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether a request is being answered, or waits for it."""
-        return self._answering is not None or bool(self._turns)
+        return self.requests > 0
+
+    @property
+    def requests(self) -> int:
+        """How many requests are being answered, or wait for it."""
+        return (self._answering is not None) + len(self._turns)
 
     def close(self) -> None:
         """Close the socket when what was written is sent."""
@@ -179,6 +184,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._doorway.went(self)
         self._let_go()
+        self._incoming.forget()
 
     def eof_received(self) -> None:
         """Take the end of what is sent for the end of the caller: a closed socket looks the same.

@@ -124,6 +124,11 @@ class Incoming:
             if self._unseen_bytes > UNSEEN_BYTES_MAX:
                 self.refuse(too_large_head())
 
+    def forget(self) -> None:
+        """Let go of what points back, once deaf: the collector of circles comes seldom."""
+        assert self.is_deaf, "nothing is fed any more"
+        del self._parser, self._wire
+
     def look(self, now: float) -> None:
         """Refuse what takes too long."""
         span = BODY_S if self._head_whole else HEAD_S
@@ -194,6 +199,7 @@ class Incoming:
         try:
             self._guard.greet(visit)
         except DrovewayError as error:
+            error.forget_trace()
             self._refusal = error
             if not framing.is_short:
                 self.refuse(error)

@@ -7,7 +7,7 @@ orders. Nobody else holds the other end, so it ends when the parent does, howeve
 died. Its standard output goes to the parent: reports, a line each. What is printed goes to stderr.
 
     parent  → worker   Start, once; Cut
-    worker  → parent   Ready, once; or Refused, once
+    worker  → parent   Ready, once; or Refused, once; Draining, once
 
 To go down is no order: SIGTERM says it, to a worker in any state. Told twice, it is told once:
 whoever stops a service signals all of its processes, and the parent says it as well.
@@ -98,6 +98,16 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
     """A report: requests are served."""
 
 
+class Draining(msgspec.Struct, frozen=True, tag=True):
+    """A report: it goes down.
+
+    Attributes:
+        requests: How many are still on their way.
+    """
+
+    requests: int
+
+
 class Refused(msgspec.Struct, frozen=True, tag=True):
     """A report: the settings cannot be used.
 
@@ -123,7 +133,7 @@ class Lifeline:
         threading.Thread(target=self._obey, name="droveway-lifeline", daemon=True).start()
         return told
 
-    def report(self, report: Ready | Refused) -> None:
+    def report(self, report: Ready | Draining | Refused) -> None:
         """Tell the parent something."""
         try:
             os.write(self._reports, msgspec.json.encode(report) + b"\n")
@@ -142,7 +152,13 @@ class Lifeline:
             listener = listen(told.host, told.port, shared=True)
         else:
             listener = socket.socket(fileno=told.listener)
-        served = Served(gateway, listener, drain_s=drain_s, notice_s=min(NOTICE_S, drain_s))
+        served = Served(
+            gateway,
+            listener,
+            drain_s=drain_s,
+            notice_s=min(NOTICE_S, drain_s),
+            draining=lambda requests: self.report(Draining(requests)),
+        )
         async with served:
 
             def go_down_once() -> None:

@@ -39,13 +39,19 @@ class Metrics:
         directory: Where the processes of one gateway put their sums; whoever starts them makes it
             new for each start. None for a process that is alone.
         in_flight: Tells how many requests are on their way.
+        tasks: Tells how many tasks the event loop has.
     """
 
     def __init__(
-        self, *, directory: Path | None = None, in_flight: Callable[[], int] | None = None
+        self,
+        *,
+        directory: Path | None = None,
+        in_flight: Callable[[], int] | None = None,
+        tasks: Callable[[], int] | None = None,
     ) -> None:
         self._sums = Sums()
         self._in_flight = in_flight
+        self._tasks = tasks
         self._published = b""
         # A process may be given the number of one that is gone, whose sums still count.
         name = f"{os.getpid()}-{secrets.token_hex(4)}.sums"
@@ -103,6 +109,8 @@ class Metrics:
     def _snapshot(self) -> bytes:
         if self._in_flight is not None:
             self._sums.in_flight = self._in_flight()
+        if self._tasks is not None:
+            self._sums.tasks = self._tasks()
         return msgspec.msgpack.encode(self._sums)
 
 
@@ -126,7 +134,7 @@ def mark_dead(directory: Path, pid: int) -> None:
         try:
             gone = _gone(directory)
             sums = _SUMS.decode(file.read_bytes())
-            sums.in_flight = 0
+            sums.in_flight = sums.tasks = 0
             gone.sums = added_up((gone.sums, sums))
             gone.files.append(file.name)
             _replace(directory / GONE, msgspec.msgpack.encode(gone))

@@ -14,6 +14,7 @@ from droveway.gateway.traffic import (
     FIRST_TOKEN_MS,
     OVERHEAD_MS,
     TOKEN_CLASSES,
+    WAITED_MS,
     Sums,
     Traffic,
 )
@@ -147,6 +148,13 @@ FAMILIES: Final = (
         _spread("first_token", FIRST_TOKEN_MS),
     ),
     Family(
+        "droveway_wait_seconds",
+        "histogram",
+        PAIR,
+        "How long requests waited for their turn, and between attempts.",
+        _spread("waited", WAITED_MS),
+    ),
+    Family(
         "droveway_overhead_seconds",
         "histogram",
         PAIR,
@@ -201,5 +209,12 @@ FAMILIES: Final = (
         (),
         "Requests that are on their way now.",
         lambda sums: iter([("", (), sums.in_flight)]),
+    ),
+    Family(
+        "droveway_tasks",
+        "gauge",
+        (),
+        "Tasks of the event loops; at rest a few for each process.",
+        lambda sums: iter([("", (), sums.tasks)]),
     ),
 )

@@ -115,6 +115,7 @@ def call_headers() -> dict[str, Schema]:
         "model": ("The model that was asked of the vendor last.", TEXT),
         "provider": ("The provider that was asked last.", TEXT),
         "attempts": ("Requests sent to vendors so far.", {"type": "integer", "minimum": 0}),
+        "waited-ms": ("How long it waited, where it did.", {"type": "number", "minimum": 0}),
         "overhead-ms": ("The time of ours; on a whole answer.", {"type": "number", "minimum": 0}),
         "cost": ("A decimal string; on a whole answer of a priced model.", TEXT),
     }

@@ -1,12 +1,15 @@
 """This file knows what the caller is told about a request: in its head, and in a stream's end."""
 
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
 from droveway.engine.exchange import Exchange
 from droveway.engine.records import Row
 
+# Below that it went at once, and nothing is told.
+WAITED_TOLD_MS: Final = 0.01
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -25,6 +28,9 @@ def headers_of(exchange: Exchange, row: Row | None) -> Headers:
     if last is not None:
         headers += _names(*last)
     headers.append((b"x-droveway-attempts", b"%d" % tried))
+    waited_ms = exchange.waited_s * 1e3 if row is None else row.waited_ms
+    if waited_ms >= WAITED_TOLD_MS:
+        headers.append((b"x-droveway-waited-ms", b"%.2f" % waited_ms))
     if exchange.output_cap is not None:
         headers.append((b"x-droveway-output-cap", b"%d" % exchange.output_cap))
     if row is not None and row.outcome == "completed":
@@ -53,6 +59,7 @@ def last_words(exchange: Exchange) -> bytes:
         "cost": None if row.cost is None else row.cost.decimal(),
         "usage": row.usage,
         "overhead_ms": round(row.overhead_ms, 2),
+        "waited_ms": round(row.waited_ms, 2),
     }
     return b": droveway " + msgspec.json.encode(told) + b"\n\n"
 

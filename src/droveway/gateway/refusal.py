@@ -58,6 +58,8 @@ def error_event(error: DrovewayError, *, request_id: str) -> bytes:
     partial = getattr(error, "partial", None)
     if partial is not None:
         told["characters_delivered"] = len(partial.text)
+        if partial.usage is not None:
+            told["tokens_delivered"] = partial.usage.output
     return b"data: " + msgspec.json.encode({"error": told}) + b"\n\n"
 
 
@@ -65,7 +67,8 @@ def refuse(visit: Visit, error: DrovewayError, *, headers: Headers = ()) -> None
     """Answer with an error."""
     extra = list(headers)
     status = status_of(error)
-    if status == 429 or isinstance(error, RequestInFlightError):
+    later = getattr(error, "retry_after_s", None) is not None
+    if later or status == 429 or isinstance(error, RequestInFlightError):
         extra.append((b"retry-after", b"%d" % _retry_after_s(error)))
     if isinstance(error, MethodNotAllowedError):
         extra.append((b"allow", error.allow.encode()))

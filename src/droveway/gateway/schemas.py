@@ -186,6 +186,7 @@ def _new_key() -> Schema:
         rpm=count,
         tpm=count,
         concurrency=count,
+        weight={"type": "integer", "minimum": 1, "maximum": 1_000, "default": 1},
         tags={"type": "object", "propertyNames": word, "additionalProperties": word},
     )
     assert set(schema["properties"]) == set(NewKey.__struct_fields__), "as the code takes it"

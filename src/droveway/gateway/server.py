@@ -91,6 +91,7 @@ class Served:
         listener: From `listen`.
         drain_s: How long accepted requests may still take.
         notice_s: How long `/readyz` says that we are going before nothing new is taken.
+        draining: Told how many requests are on their way when it is told to go down.
 
     Attributes:
         url: Where it listens.
@@ -104,8 +105,10 @@ class Served:
         *,
         drain_s: float,
         notice_s: float = 0.0,
+        draining: Callable[[int], None] | None = None,
     ) -> None:
         self._gateway = gateway
+        self._draining = draining
         self._clock = gateway.engine.clock
         self._drain_s = drain_s
         self._notice_s = notice_s
@@ -144,6 +147,8 @@ class Served:
             self.hurry(0.0)
             return
         self._gateway.draining = True
+        if self._draining is not None:
+            self._draining(sum(each.requests for each in self._connections))
         rest_s = max(0.0, self._drain_s - self._notice_s)
         if self._notice_s > 0:
             self._in(self._notice_s, lambda: self.hurry(rest_s))
@@ -217,7 +222,12 @@ class Served:
 
 
 async def serve(
-    gateway: Gateway, listener: socket.socket, *, drain_s: float, ready: Callable[[str], None]
+    gateway: Gateway,
+    listener: socket.socket,
+    *,
+    drain_s: float,
+    ready: Callable[[str], None],
+    draining: Callable[[int], None],
 ) -> signal.Signals:
     """Serve until SIGTERM or SIGINT, then let what was accepted end.
 
@@ -226,13 +236,15 @@ async def serve(
         listener: From `listen`.
         drain_s: How long accepted requests may still take.
         ready: Told the URL when requests are served.
+        draining: Told how many requests are on their way when it goes down.
 
     Returns:
         The signal that ended it.
     """
     loop = asyncio.get_running_loop()
     asked: list[signal.Signals] = []
-    served = Served(gateway, listener, drain_s=drain_s, notice_s=min(NOTICE_S, drain_s))
+    notice_s = min(NOTICE_S, drain_s)
+    served = Served(gateway, listener, drain_s=drain_s, notice_s=notice_s, draining=draining)
     async with served as server:
 
         def go_down(by: signal.Signals) -> None:

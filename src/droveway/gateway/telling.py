@@ -10,7 +10,8 @@ from droveway.engine.journal_upkeep import Hour
 from droveway.engine.line import Line
 from droveway.engine.provider import Provider
 from droveway.money import Money
-from droveway.resilience.pacing import State
+from droveway.resilience.gate import Cause, State
+from droveway.routing.plan import Candidate
 
 
 class LineState(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,18 +19,23 @@ class LineState(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         model: The vendor's name of the model.
+        account: Which of the provider's accounts, from 1 on.
         in_flight: Requests that were sent and are not back.
         waiting: Requests that stand in line.
         concurrency: Requests in flight at most.
-        state: cooling: the vendor said "later"; probing: the next one goes alone; else open.
-        until: When a cooling line lets the next one go; null otherwise.
+        state: As of a breaker. closed: requests flow; open: none goes; half_open: one goes alone.
+        cause: Why it is not closed. refused: the vendor said "later"; failing: it failed in a row;
+            shut_out: it does not take our key, or our account there is empty. Null while closed.
+        until: When an open line lets the next one go; null otherwise.
     """
 
     model: str
+    account: int
     in_flight: int
     waiting: int
     concurrency: int
     state: State
+    cause: Cause | None
     until: datetime | None
 
 
@@ -122,7 +128,7 @@ def _decimal(nano: int, currency: str) -> str | None:
 def _provider_state(engine: Engine, provider: Provider) -> ProviderState:
     origin = provider.origin
     known = engine.lines.items()
-    lines = {each.model: line for each, line in known if each.provider == provider.name}
+    lines = {each: line for each, line in known if each.provider == provider.name}
     return ProviderState(
         name=provider.name,
         base_url=f"{origin.scheme}://{origin.host_header}{provider.path}",
@@ -130,21 +136,23 @@ def _provider_state(engine: Engine, provider: Provider) -> ProviderState:
         models=tuple(sorted(provider.offer.models)),
         any_model=provider.offer.any_model,
         has_key=provider.key is not None,
-        lines=tuple(_line_state(engine, model, lines[model]) for model in sorted(lines)),
+        lines=tuple(_line_state(engine, each, lines[each]) for each in sorted(lines)),
     )
 
 
-def _line_state(engine: Engine, model: str, line: Line) -> LineState:
+def _line_state(engine: Engine, candidate: Candidate, line: Line) -> LineState:
     pacer, now = line.pacer, engine.clock.monotonic()
     cools_s = pacer.ready_at(now) - now
     # A pacer notices that a cool-down is over when the next one asks; who reads should not wait.
-    over = pacer.state == "cooling" and cools_s <= 0
+    over = pacer.state == "open" and cools_s <= 0
     until = engine.clock.now() + timedelta(seconds=cools_s) if cools_s > 0 else None
     return LineState(
-        model=model,
+        model=candidate.model,
+        account=candidate.account + 1,
         in_flight=pacer.in_flight,
         waiting=pacer.waiting,
         concurrency=pacer.concurrency,
-        state="probing" if over else pacer.state,
+        state="half_open" if over else pacer.state,
+        cause=pacer.gate.cause,
         until=until,
     )

@@ -27,6 +27,7 @@ CODES: Final = frozenset(
 TOKEN_CLASSES: Final = ("input", "cached_read", "cache_write", "output", "reasoning")
 DURATION_MS: Final = (100, 250, 500, 1e3, 2.5e3, 5e3, 1e4, 2e4, 3e4, 6e4, 1.2e5, 3e5, 6e5)
 FIRST_TOKEN_MS: Final = (50, 100, 250, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 3e4, 6e4, 1.2e5)
+WAITED_MS: Final = (1, 10, 50, 100, 250, 500, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 1.2e5, 3e5)
 OVERHEAD_MS: Final = (0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1e3, 5e3, 3e4)
 _FORMS: Final = Redaction()
 K = TypeVar("K")
@@ -65,6 +66,7 @@ class Traffic(msgspec.Struct, kw_only=True):
         drifted: Requests that another model has answered.
         duration: From the door to the end.
         first_token: From the door to the first data event.
+        waited: For a turn, and between attempts.
         overhead: Of requests that completed, the time without the attempts' own.
     """
 
@@ -75,12 +77,14 @@ class Traffic(msgspec.Struct, kw_only=True):
     drifted: int = 0
     duration: Spread = msgspec.field(default_factory=_empty(DURATION_MS))
     first_token: Spread = msgspec.field(default_factory=_empty(FIRST_TOKEN_MS))
+    waited: Spread = msgspec.field(default_factory=_empty(WAITED_MS))
     overhead: Spread = msgspec.field(default_factory=_empty(OVERHEAD_MS))
 
     def note(self, row: Row, vendors_ms: float) -> None:
         """Count the end of a request whose attempts took so long; they are counted already."""
         _count(self.requests, (row.outcome, known(row.code)))
         self.duration.put(row.total_ms, DURATION_MS)
+        self.waited.put(row.waited_ms, WAITED_MS)
         if row.first_token_ms is not None:
             self.first_token.put(row.first_token_ms, FIRST_TOKEN_MS)
         if row.outcome == "completed":
@@ -107,6 +111,7 @@ class Traffic(msgspec.Struct, kw_only=True):
             (self.duration, more.duration),
             (self.first_token, more.first_token),
             (self.overhead, more.overhead),
+            (self.waited, more.waited),
         ):
             spread.counts = _added(spread.counts, further.counts)
             spread.sum_ms += further.sum_ms
@@ -119,11 +124,13 @@ class Sums(msgspec.Struct, kw_only=True):
         pairs: By provider and model; both empty for requests that nobody was asked for.
         refused: Requests refused before they reached the engine, by code.
         in_flight: Requests on their way.
+        tasks: Tasks of the event loop.
     """
 
     pairs: dict[tuple[str, str], Traffic] = {}
     refused: dict[str, int] = {}
     in_flight: int = 0
+    tasks: int = 0
 
     def note(self, row: Row) -> None:
         """Count a request that has ended, for the provider and model that were asked last."""
@@ -164,6 +171,7 @@ def added_up(parts: Iterable[Sums]) -> Sums:
     total = Sums()
     for part in parts:
         total.in_flight += part.in_flight
+        total.tasks += part.tasks
         _add_counts(total.refused, part.refused)
         for pair, traffic in part.pairs.items():
             total.of(*pair).add(traffic)

@@ -102,7 +102,7 @@ class Visit:
     @property
     def blocked(self) -> bool:
         """Whether the caller reads more slowly than we write: wait for `on_room`."""
-        return self._wire.blocked
+        return self._wire.blocked and not self.gone
 
     def respond(
         self, status: int, body: bytes, *, headers: Headers = (), kind: bytes = JSON
@@ -171,9 +171,10 @@ class Visit:
         self.on_gone = self.on_room = _nothing
 
     def lost(self) -> None:
-        """Take note that the caller hung up."""
+        """Take note that the caller hung up; there is room for everything now, as it is dropped."""
         self.gone = True
         self.on_gone()
+        self.on_room()
 
     def _head(self, status: int, kind: bytes, headers: Headers) -> list[bytes]:
         line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status

@@ -28,7 +28,7 @@ import msgspec
 
 from droveway.clock import Alarm, Clock, SystemClock
 from droveway.errors import DrovewayError, SettingsError
-from droveway.gateway.lifeline import Cut, Ready, Refused, Source, Start
+from droveway.gateway.lifeline import Cut, Draining, Ready, Refused, Source, Start
 from droveway.gateway.restarts import EARLY_ENDS_MAX, Restarts
 from droveway.gateway.server import CUT_GRACE_S, SPREADS, url_of
 from droveway.settings import Settings
@@ -48,12 +48,14 @@ class _Worker:
         index: Which of the workers it is.
         process: The process.
         ready_at: Since when it serves.
+        draining: How many requests were on their way when it began to go down.
         refused: Why it cannot use the settings.
     """
 
     index: int
     process: Process
     ready_at: float | None = None
+    draining: int | None = None
     refused: str | None = None
 
     def __str__(self) -> str:
@@ -83,6 +85,7 @@ class Workers:
         generation: Returns which generation of the settings `settings` is.
         clock: Where waiting comes from.
         on_ended: Told the process id of each worker that has ended.
+        draining: Told how many requests are on their way when all go down; not where they are cut.
 
     Attributes:
         settings: What the next worker is told that is started.
@@ -100,6 +103,7 @@ class Workers:
         generation: Callable[[], int] = lambda: FIRST_GENERATION,
         clock: Clock | None = None,
         on_ended: Callable[[int], None] | None = None,
+        draining: Callable[[int], None] | None = None,
     ) -> None:
         self.settings = settings
         self.url = url_of(port)
@@ -111,6 +115,7 @@ class Workers:
         self._generation = generation
         self._clock: Clock = clock or SystemClock()
         self._on_ended = on_ended
+        self._draining = draining
         self._count = settings.server.workers
         self._keepers: list[asyncio.Task[None]] = []
         self._running: dict[int, _Worker] = {}
@@ -192,9 +197,11 @@ class Workers:
         self._kill_in(self.settings.server.drain_s + KILL_GRACE_S)
         if not self._all_ready.done():
             self._all_ready.set_result(False)
+        self._tell_of_drain()
 
     def cut(self) -> None:
         """Tell every worker to wait for nothing any more."""
+        self._draining = None
         self.tell(Cut())
         self._kill_in(KILL_GRACE_S)
 
@@ -206,6 +213,13 @@ class Workers:
     def _ask(self, number: signal.Signals) -> None:
         self._asked.append(number)
         self.go_down()
+
+    def _tell_of_drain(self) -> None:
+        """Tell once how many requests are on their way, when each worker has said it."""
+        counts = [worker.draining for worker in self._running.values()]
+        if self._going_down and self._draining is not None and None not in counts:
+            tell, self._draining = self._draining, None
+            tell(sum(count or 0 for count in counts))
 
     def _were_ready(self) -> bool:
         ready = self._all_ready
@@ -277,12 +291,16 @@ class Workers:
         assert worker.process.stdout is not None, "it was asked for"
         async for line in worker.process.stdout:
             try:
-                report = msgspec.json.decode(line, type=Ready | Refused)
+                report = msgspec.json.decode(line, type=Ready | Draining | Refused)
             except msgspec.DecodeError:
                 LOG.warning("%s printed %r before it was in order", worker, line)
                 continue
             if isinstance(report, Refused):
                 worker.refused = report.why
+                continue
+            if isinstance(report, Draining):
+                worker.draining = report.requests
+                self._tell_of_drain()
                 continue
             worker.ready_at = self._clock.monotonic()
             serving = [each for each in self._running.values() if each.ready_at is not None]
@@ -290,6 +308,7 @@ class Workers:
                 self._all_ready.set_result(True)
         await worker.process.wait()
         del self._running[worker.index]
+        self._tell_of_drain()
         if self._on_ended is not None:
             self._on_ended(worker.process.pid)
 

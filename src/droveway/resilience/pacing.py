@@ -1,85 +1,37 @@
 """This file knows who may send now: one line of tickets for each vendor account and model.
 
-Theory of operation
--------------------
-All agents and roles that use one account and model stand in one line, ordered by the number they
-drew when they first came. A ticket that was refused comes back with its old number, so that it
-loses nothing by having been sent first. The line has three states:
+All agents, roles and keys that use one account and model stand in one line. What it decides is put
+together of four parts, each of which knows one thing:
 
-    open      tickets go while concurrency, requests and tokens of the last minute allow
-    cooling   the vendor said "later": nobody goes until `until`; a later refusal may only
-              lengthen it
-    probing   the cool-down is over and one ticket, the first in line, is on its way alone
+    gate.py          whether anybody goes: closed, open, half open
+    window.py        how many may be in flight, learned from refusals and good answers
+    minute.py        how many requests and tokens the last minute leaves room for
+    fair_queue.py    whose turn is next
 
-    state, event    refused           probe answered    probe left otherwise   `until` passed
-    open            cooling           -                 -                      -
-    cooling         cooling (later)   -                 -                      probing
-    probing         cooling           open, spread      probing (next one)     -
+A ticket that was refused comes back with its old number and the turn it had in vain. When a probe
+was answered, those who wait are spread: each gets an earliest moment of its own, jitter × stagger ×
+waiters, 2 s at most, from then on. A herd that was stopped together does not return together. Who
+comes amid a spread goes behind it.
 
-A probe that is neither answered nor refused within two seconds counts as answered.
-
-"Spread" gives each ticket then waiting its own earliest moment: jitter × stagger × waiters, 2 s at
-most, from
-then on. A herd that was stopped together does not return together.
-
-The limits per minute are kept over a sliding minute, which is at least as strict as any window a
-vendor may use. Tokens are reserved by estimate when a ticket goes and corrected when it is back.
-How many may be in flight is learned from refusals and good answers (`window.py`); limits per minute
-that nobody set, from what the vendor tells of them (`told_limits.py`).
+Limits per minute that nobody set are taken from what the vendor tells of them (`told_limits.py`).
 
 Nothing here waits or reads a clock: every call takes `now` in seconds of some monotonic clock.
 """
 
-from bisect import insort
-from collections import deque
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from droveway.resilience.fair_queue import FairQueue, Ticket
+from droveway.resilience.gate import FAILURES_IN_A_ROW, Gate, State
+from droveway.resilience.minute import Minute, Sent
 from droveway.resilience.told_limits import ToldLimits
 from droveway.resilience.window import Window
 
-State = Literal["open", "cooling", "probing"]
-
-WINDOW_S: Final = 60.0
 STAGGER_S: Final = 0.05
 # A large herd is spread enough by then, and nobody shall wait for the sake of waiting.
 SPREAD_MAX_S: Final = 2.0
-# Without a Retry-After: what a refusal cools for, doubled with each one in a row.
-COOL_DOWN_BASE_S: Final = 1.0
-COOL_DOWN_MAX_S: Final = 30.0
-# Refusals come at once, answers may take minutes: a probe not refused for so long has passed.
-PROBE_S: Final = 2.0
-# A vendor that says "0 seconds" means "not now" all the same.
-COOL_DOWN_MIN_S: Final = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """One request's place in line.
-
-    Attributes:
-        number: Its place; kept through refusals.
-        tokens: Input and output tokens it may use, by estimate.
-        jitter: In [0, 1); where in a spread it goes.
-        not_before: Its earliest moment within a spread.
-    """
-
-    number: int
-    tokens: int
-    jitter: float
-    not_before: float = 0.0
-
-    def __lt__(self, other: "Ticket") -> bool:
-        return self.number < other.number
-
-
-@dataclass(slots=True)
-class _Sent:
-    """What was sent, how many tokens it counts for, and whether the last minute holds it."""
-
-    at: float
-    tokens: int
-    recent: bool = False
+WAITING_MAX: Final = 10_000
+# By how much the last turn counts in the mean time between two; the first few count evenly.
+LAST_TURN: Final = 1 / 16
 
 
 class Pacer:
@@ -89,11 +41,15 @@ class Pacer:
         concurrency: Requests in flight at most, however well it goes.
         rpm: Requests in any 60 seconds at most; None takes what the vendor tells.
         tpm: Tokens in any 60 seconds at most; None likewise.
+        waiting_max: How many may wait.
+        failures_max: How many failures in a row open the gate; 0 for never.
         stagger_s: Mean distance between tickets of a spread is half of this.
 
     Attributes:
+        gate: Whether anybody goes.
         concurrency: Requests in flight at most, as of now.
         listens: Whether there is a limit that the vendor may tell.
+        turns: How many have gone.
     """
 
     def __init__(
@@ -102,26 +58,43 @@ class Pacer:
         concurrency: int,
         rpm: int | None = None,
         tpm: int | None = None,
+        waiting_max: int = WAITING_MAX,
+        failures_max: int = FAILURES_IN_A_ROW,
         stagger_s: float = STAGGER_S,
     ) -> None:
+        self.gate = Gate(failures_max=failures_max)
         # A copy of the window's places, for every request asks for it.
         self.concurrency = concurrency
         self._ceiling = concurrency
         self._window = Window(concurrency)
-        self.rpm = rpm
-        self.tpm = tpm
+        self._minute = Minute(rpm=rpm, tpm=tpm)
         self._set = (rpm, tpm)
         self.listens = None in self._set
-        self.state: State = "open"
         self._stagger_s = stagger_s
-        self._until = 0.0
         self._spread_until = 0.0
-        self._refusals_in_a_row = 0
         self._probe: Ticket | None = None
-        self._waiting: list[Ticket] = []
-        self._flying: dict[Ticket, _Sent] = {}
-        self._minute: deque[_Sent] = deque()
-        self._minute_tokens = 0
+        self._waiting = FairQueue()
+        self._waiting_max = waiting_max
+        self._flying: dict[Ticket, Sent] = {}
+        self.turns = 0
+        self._last_turn = 0.0
+        self._turns_of_waiting = 0
+        self._between_turns_s = 0.0
+
+    @property
+    def state(self) -> State:
+        """The state of its gate."""
+        return self.gate.state
+
+    @property
+    def rpm(self) -> int | None:
+        """Requests in any 60 seconds at most, as of now."""
+        return self._minute.rpm
+
+    @property
+    def tpm(self) -> int | None:
+        """Tokens in any 60 seconds at most, as of now."""
+        return self._minute.tpm
 
     @property
     def in_flight(self) -> int:
@@ -134,22 +107,55 @@ class Pacer:
         return len(self._waiting)
 
     def ready_at(self, now: float) -> float:
-        """Return when a newcomer could go at the earliest, as far as the cool-down says."""
-        return max(now, self._until) if self.state == "cooling" else now
+        """Return when a newcomer could go at the earliest, as far as the gate says."""
+        return max(now, self.gate.until) if self.gate.state == "open" else now
 
-    def join(self, ticket: Ticket) -> None:
-        """Stand in line, at the place of the ticket's number; behind a spread that is going on."""
+    def has_room(self, now: float) -> bool:
+        """Whether a newcomer of no size could go at once."""
+        clear = self.gate.state == "closed" and not self._waiting
+        return clear and not self._full() and self._minute.has_room(now, 0)
+
+    @property
+    def probes(self) -> bool:
+        """Whether one is on its way on whose answer all others wait."""
+        return self._probe is not None
+
+    def wait_s(self, ticket: Ticket, now: float) -> float:
+        """Return about how long one that joins now would wait: what a caller is told honestly.
+
+        The turns of those ahead of it at the pace of the last ones, or the rest of a cool-down, or
+        until the limits of the minute leave room; whichever is longest.
+        """
+        turns = self._waiting.ahead_of(ticket) * self._between_turns_s
+        frees = self._minute.frees_at(now, ticket.tokens)
+        return max(turns, self.ready_at(now) - now, frees - now)
+
+    def join(self, ticket: Ticket, now: float) -> Ticket | None:
+        """Stand in line; behind a spread that is going on.
+
+        Returns:
+            Who must leave the line because too many wait, and has left it; the ticket itself if it
+            may not stand in it. None where there is room.
+        """
+        surplus = None
+        if len(self._waiting) >= self._waiting_max:
+            surplus = self._waiting.surplus(ticket)
+            if surplus is ticket:
+                return ticket
+            self._waiting.remove(surplus)
+        if not self._waiting:
+            self._last_turn = now
         ticket.not_before = max(ticket.not_before, self._spread_until)
-        insort(self._waiting, ticket)
+        self._waiting.push(ticket, now)
+        return surplus
 
     def leave(self, ticket: Ticket) -> None:
         """Go away without having been sent; harmless for one who is not in line."""
-        if ticket in self._waiting:
-            self._waiting.remove(ticket)
+        self._waiting.remove(ticket)
 
     def admit_now(self, ticket: Ticket, now: float) -> bool:
         """Let a newcomer go past an empty line; False when it must join, and nothing is noted."""
-        clear = self.state == "open" and not self._waiting and self._spread_until <= now
+        clear = self.gate.state == "closed" and not self._waiting and self._spread_until <= now
         if not clear or ticket.not_before > now or not self._room(now, ticket):
             return False
         self._fly(ticket, now)
@@ -157,47 +163,45 @@ class Pacer:
 
     def admit(self, now: float) -> list[Ticket]:
         """Take those who may go now out of the line and count them as in flight."""
-        if self.state == "cooling":
-            if now < self._until:
-                return []
-            self.state, self._probe = "probing", None
-        if self.state == "probing":
+        if self.gate.state == "open":
+            self._probe = None
+        if self.gate.elapsed(now):
             return self._send_probe(now)
+        if self.gate.state == "open":
+            return []
         going: list[Ticket] = []
-        for ticket in list(self._waiting):
-            if not self._room(now, ticket):
+        while self._waiting and not self._full():
+            ticket = self._waiting.head(now)
+            if ticket is None or not self._minute.has_room(now, ticket.tokens):
                 break
-            if ticket.not_before <= now:
-                going.append(self._send(ticket, now))
+            going.append(self._send(ticket, now))
         return going
 
     def wake_at(self, now: float) -> float | None:
         """Return when to ask again if nothing else happens; None when only an event can help."""
         if not self._waiting or self._full():
             return None
-        if self.state == "cooling":
-            return max(now, self._until)
-        if self.state == "probing":
-            if self._probe is not None:
-                return max(now, self._flying[self._probe].at + PROBE_S)
-            return self._window_frees(now, self._waiting[0])
-        soonest: float | None = None
-        for ticket in self._waiting:
-            frees = self._window_frees(now, ticket)
-            if soonest is None or max(frees, ticket.not_before) < soonest:
-                soonest = max(frees, ticket.not_before)
-            if frees > now:
-                break
-        return soonest
+        if self.gate.state == "open":
+            return max(now, self.gate.until)
+        if self.gate.state == "half_open" and self._probe is not None:
+            return max(now, self._flying[self._probe].at + self.gate.probe_s)
+        head, rested = self._waiting.head(now), self._waiting.wakes_at()
+        moments = [] if rested is None else [rested]
+        if head is not None:
+            moments.append(self._minute.frees_at(now, head.tokens))
+        return min(moments, default=None)
 
     def answered(self, ticket: Ticket, now: float) -> None:
         """Note that the vendor began a good answer to a ticket in flight."""
-        self._refusals_in_a_row = 0
         if self.concurrency < self._ceiling:
             self._window.answered(full=self._full())
             self.concurrency = self._window.places
-        if self.state == "probing" and ticket is self._probe:
-            self._open(now)
+        if self.gate.answered(probe=ticket is self._probe):
+            self._spread(now)
+
+    def succeeded(self) -> None:
+        """Note that an answer is whole."""
+        self.gate.succeeded()
 
     def refused(self, ticket: Ticket, now: float, *, retry_after_s: float | None) -> float:
         """Note that the vendor said "later" to a ticket in flight; everybody cools down.
@@ -206,15 +210,9 @@ class Pacer:
             The moment until which nobody goes.
         """
         self._narrow(self._land(ticket), now)
-        # The answers to a volley that was sent before the first refusal are one refusal.
-        if self.state != "cooling" or not self._refusals_in_a_row:
-            self._refusals_in_a_row = min(self._refusals_in_a_row + 1, 30)
-        if retry_after_s is None:
-            doubled = COOL_DOWN_BASE_S * 2.0 ** (self._refusals_in_a_row - 1)
-            retry_after_s = min(COOL_DOWN_MAX_S, doubled)
-        self.state, self._probe = "cooling", None
-        self._until = max(self._until, now + max(COOL_DOWN_MIN_S, retry_after_s))
-        return self._until
+        self.gate.refused(now, retry_after_s=retry_after_s)
+        self._probe = None
+        return self.gate.until
 
     def overloaded(self, ticket: Ticket, now: float) -> None:
         """Note that the vendor has too much to do, and named no moment; nobody cools down.
@@ -223,11 +221,27 @@ class Pacer:
         """
         self._narrow(self._flying.get(ticket), now, out=1)
 
+    def failed(self, ticket: Ticket, now: float) -> list[Ticket]:
+        """Note that the vendor, or the way there, has failed a ticket that is still in flight.
+
+        Returns:
+            Those who shall wait no more, and have left the line.
+        """
+        probe = ticket is self._probe
+        lost = self.gate.failed(now, request=ticket.number, probe=probe)
+        return self._send_away() if lost else []
+
+    def shut_out(self, now: float) -> list[Ticket]:
+        """Note that the vendor takes neither our key nor our account; returns as `failed`."""
+        self.gate.shut_out(now)
+        return self._send_away()
+
     def told(self, limits: ToldLimits) -> None:
         """Keep the limits that the vendor tells, where none was set."""
         rpm, tpm = self._set
-        self.rpm = rpm or limits.rpm or self.rpm
-        self.tpm = tpm or limits.tpm or self.tpm
+        minute = self._minute
+        minute.rpm = rpm or limits.rpm or minute.rpm
+        minute.tpm = tpm or limits.tpm or minute.tpm
 
     def returned(self, ticket: Ticket, *, tokens: int | None = None) -> None:
         """Note that a ticket in flight is back, however it ended.
@@ -237,47 +251,55 @@ class Pacer:
             tokens: What it used in truth; None when that is not known.
         """
         sent = self._land(ticket)
-        if sent is not None and sent.recent and tokens is not None:
-            self._minute_tokens += tokens - sent.tokens
-            sent.tokens = tokens
+        if sent is not None and tokens is not None:
+            self._minute.correct(sent, tokens)
         if ticket is self._probe:
             self._probe = None  # it neither succeeded nor was refused: the next one probes
 
     def _send_probe(self, now: float) -> list[Ticket]:
         if self._probe is not None:
-            if now < self._flying[self._probe].at + PROBE_S:
+            if now < self._flying[self._probe].at + self.gate.probe_s:
                 return []
-            self._open(now)
+            self.gate.passed()
+            self._spread(now)
             return self.admit(now)
-        if not self._waiting or not self._room(now, self._waiting[0]):
+        ticket = self._waiting.head(now)
+        if ticket is None or not self._room(now, ticket):
             return []
-        self._probe = self._waiting[0]
-        return [self._send(self._probe, now)]
+        self._probe = ticket
+        return [self._send(ticket, now)]
 
-    def _open(self, now: float) -> None:
-        self.state, self._probe = "open", None
+    def _spread(self, now: float) -> None:
+        self._probe = None
         reach = min(SPREAD_MAX_S, self._stagger_s * len(self._waiting))
         self._spread_until = now + reach
-        for waiting in self._waiting:
-            waiting.not_before = now + waiting.jitter * reach
+        self._waiting.rest_all(reach, now)
+
+    def _send_away(self) -> list[Ticket]:
+        leaving = list(self._waiting)
+        for ticket in leaving:
+            self._waiting.remove(ticket)
+        return leaving
 
     def _send(self, ticket: Ticket, now: float) -> Ticket:
-        self._waiting.remove(ticket)
+        self._waiting.take(ticket)
+        self._turns_of_waiting += 1
+        share = max(LAST_TURN, 1 / self._turns_of_waiting)
+        self._between_turns_s += share * (now - self._last_turn - self._between_turns_s)
+        self._last_turn = now
         self._fly(ticket, now)
         return ticket
 
     def _fly(self, ticket: Ticket, now: float) -> None:
-        sent = _Sent(now, ticket.tokens)
+        self.turns += 1
+        sent = Sent(now, ticket.tokens)
         self._flying[ticket] = sent
-        if self.rpm is not None or self.tpm is not None:
-            sent.recent = True
-            self._minute.append(sent)
-            self._minute_tokens += sent.tokens
+        self._minute.note(sent)
 
-    def _land(self, ticket: Ticket) -> _Sent | None:
+    def _land(self, ticket: Ticket) -> Sent | None:
         return self._flying.pop(ticket, None)
 
-    def _narrow(self, sent: _Sent | None, now: float, *, out: int = 0) -> None:
+    def _narrow(self, sent: Sent | None, now: float, *, out: int = 0) -> None:
         """Narrow the window for one that was refused; `out` is 1 while it counts as in flight."""
         if sent is not None:
             self._window.refused(now, sent_at=sent.at, let_in=len(self._flying) - out)
@@ -287,19 +309,4 @@ class Pacer:
         return len(self._flying) >= self.concurrency
 
     def _room(self, now: float, ticket: Ticket) -> bool:
-        self._forget(now)
-        if self._full() or (self.rpm is not None and len(self._minute) >= self.rpm):
-            return False
-        # A request larger than the whole limit goes alone: the vendor shall say no, not we.
-        alone = not self._minute
-        return self.tpm is None or alone or self._minute_tokens + ticket.tokens <= self.tpm
-
-    def _forget(self, now: float) -> None:
-        # The same sum as in `_window_frees`: rounded otherwise, the two would disagree for ever.
-        while self._minute and self._minute[0].at + WINDOW_S <= now:
-            sent = self._minute.popleft()
-            sent.recent = False
-            self._minute_tokens -= sent.tokens
-
-    def _window_frees(self, now: float, ticket: Ticket) -> float:
-        return now if self._room(now, ticket) else self._minute[0].at + WINDOW_S
+        return not self._full() and self._minute.has_room(now, ticket.tokens)

@@ -8,8 +8,12 @@ from droveway.errors import (
     APIStatusError,
     APITimeoutError,
     DrovewayError,
+    InternalServerError,
+    OutputValidationError,
     OverloadedError,
+    ProtocolError,
     RateLimitError,
+    StreamTruncatedError,
     UpstreamError,
 )
 
@@ -61,12 +65,27 @@ def judge(error: DrovewayError, *, delivered: bool, first_token_timeouts: int) -
     """
     if delivered or not isinstance(error, UpstreamError):
         return "final"
+    # Who answers knows best whether it was tried often enough: a gateway has tried for us.
+    if error.should_retry is False:
+        return "elsewhere"
     if _refused(error):
         return "refusal"
-    if _repeatable(error, first_token_timeouts):
+    if error.should_retry or _repeatable(error, first_token_timeouts):
         return "failure"
     over = isinstance(error, APITimeoutError) and error.phase in {"idle", "total"}
     return "final" if over else "elsewhere"
+
+
+def tells_of_trouble(error: DrovewayError | None) -> bool:
+    """Whether an attempt that ended so says that its provider is not well.
+
+    What the caller wants (a bad request, a total time that is too short) says nothing about it, nor
+    does a refusal; that our key is not taken says enough at once, and has its own rule.
+    """
+    if isinstance(error, APITimeoutError):
+        return error.phase != "total"
+    ill = (APIConnectionError, InternalServerError, ProtocolError, StreamTruncatedError)
+    return isinstance(error, ill) and not isinstance(error, OutputValidationError)
 
 
 def _refused(error: UpstreamError) -> bool:

@@ -9,10 +9,17 @@ from droveway.errors import NotFoundError, SettingsError
 
 
 class Candidate(NamedTuple):
-    """One provider and the name by which it knows the model."""
+    """One provider, the name by which it knows the model, and which of its accounts is asked."""
 
     provider: str
     model: str
+    account: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name for people and logs."""
+        further = f"#{self.account + 1}" if self.account else ""
+        return f"{self.provider}{further}/{self.model}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

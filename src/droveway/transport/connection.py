@@ -204,6 +204,7 @@ class Connection(asyncio.Protocol):
         whole = sink is not None and exc is None and self._reader.ended()
         began = self._reader.began
         self._detach()
+        self._reader.forget()
         self._on_lost(self)
         if sink is None:
             return

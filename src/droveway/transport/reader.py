@@ -109,6 +109,10 @@ class ResponseReader:
         """Call the sink no more."""
         self._sink = SILENCE
 
+    def forget(self) -> None:
+        """Let go of the parser, for good: it points back, and no circle shall be left."""
+        del self._parser
+
     def feed(self, data: bytes) -> None:
         """Take bytes; the sink is called from inside.
 
