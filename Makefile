@@ -5,7 +5,7 @@ RUN_STAMP := .venv/.run-installed
 DEV_STAMP := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-long lint types contracts docs faults bench bench-gateway bench-ledger ledger-crash ledger-simulate lock clean
+.PHONY: help install demo test test-long lint types contracts docs faults bench bench-gateway bench-ledger soak ledger-crash ledger-simulate lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 14
@@ -40,7 +40,7 @@ contracts: $(DEV_STAMP)  ## import contracts
 	$(BIN)/lint-imports --no-cache
 
 test: lint types contracts  ## everything that must be green, in under five minutes
-	$(BIN)/pytest -n 3 -m 'not long' --durations=8
+	$(BIN)/pytest -n 4 -m 'not long' --durations=8
 
 test-long: $(DEV_STAMP)  ## the long proofs, with coverage
 	$(BIN)/coverage erase
@@ -69,6 +69,10 @@ bench-gateway: $(DEV_STAMP)  ## the gateway beside nginx, in one run of three mi
 
 bench-ledger: $(DEV_STAMP)  ## what the ledger does in a second, and how long a hold takes
 	$(BIN)/python benchmarks/ledger.py
+
+MINUTES ?= 60
+soak: $(DEV_STAMP)  ## 500 streams held open for an hour (MINUTES) while the vendor misbehaves: does anything leak?
+	$(BIN)/python benchmarks/soak.py --minutes $(MINUTES)
 
 docs: $(DEV_STAMP)  ## remake what the pages show of the code
 	$(BIN)/python docs/insert_snippets.py
