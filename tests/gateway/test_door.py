@@ -130,6 +130,17 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0)
 
 
+async def wait_out(it: Door, clock: StillClock) -> None:
+    """Let minutes pass until nobody is kept who does not read.
+
+    On a busy machine the kernel takes some more bytes late, and then the minute begins anew.
+    """
+    for _ in range(5):
+        await clock.advance(63)
+        await settle_loop(100)
+    await until(lambda: connections(it) == [])
+
+
 def connections(it: Door) -> list[Connection]:
     return list(it.server._connections)
 
@@ -614,8 +625,7 @@ def test_an_answer_that_nobody_reads_is_bounded_and_given_up(*, stream: bool) ->
                     assert not exchange.task.done(), "what the vendor has is not read"
                 await clock.advance(58)
                 assert len(connections(it)) == 1
-                await clock.advance(5)
-                await until(lambda: connections(it) == [])
+                await wait_out(it, clock)
             await until(lambda: it.engine.journal.rows)
             if stream:
                 assert it.engine.journal.rows[-1].outcome == "cancelled"
@@ -635,11 +645,7 @@ def test_answers_that_nobody_reads_are_not_piled_up() -> None:
                 await until(lambda: any(each.blocked for each in connections(it)))
                 await settle_loop(500)
                 assert sum(unsent(it)) < 4 * WRITE_BYTES_HIGH
-                # On a busy machine some more goes out late, and the minute begins anew.
-                for _ in range(5):
-                    await clock.advance(63)
-                    await settle_loop(100)
-                await until(lambda: connections(it) == [])
+                await wait_out(it, clock)
 
     run(check())
 
