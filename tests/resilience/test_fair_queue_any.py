@@ -208,25 +208,28 @@ def test_an_empty_line_that_takes_nobody_refuses_the_newcomer() -> None:
 
 @settings(deadline=None)
 @given(
-    st.dictionaries(names, st.integers(1, 60), min_size=1),
-    names,
+    st.dictionaries(st.tuples(names, priorities), st.integers(1, 60), min_size=1),
+    st.tuples(names, priorities),
     st.integers(0, 40),
 )
 def test_the_turns_ahead_of_a_newcomer_are_told_nearly(
-    waiting: dict[str, int], key: str, served_before: int
+    waiting: dict[tuple[str, Priority], int], who: tuple[str, Priority], served_before: int
 ) -> None:
-    """Nearly: to a turn's worth of each other key."""
+    """Nearly: to a turn's worth of each other key, and of each other priority."""
+    key, priority = who
     crowd = Crowd()
-    for name, count in waiting.items():
-        crowd.come(count, name, weight=WEIGHT_OF[name])
+    for (name, urgency), count in waiting.items():
+        crowd.come(count, name, weight=WEIGHT_OF[name], priority=urgency)
     crowd.turns(min(served_before, len(crowd.queue)))
-    newcomer = crowd.ticket(key, weight=WEIGHT_OF[key])
+    newcomer = crowd.ticket(key, weight=WEIGHT_OF[key], priority=priority)
     told = crowd.queue.ahead_of(newcomer)
     crowd.push([newcomer])
     truth = crowd.all_turns().index(newcomer)
-    others = [name for name in waiting if name != key]
-    slack = 1 + sum(1 + WEIGHT_OF[name] / WEIGHT_OF[key] for name in others)
-    assert abs(told - truth) <= slack
+    rivals = [name for name, urgency in waiting if name != key and urgency == priority]
+    slack = 1 + sum(1 + WEIGHT_OF[name] / WEIGHT_OF[key] for name in rivals)
+    urgencies = {urgency for _, urgency in waiting} - {priority}
+    ratios = [WEIGHTS[urgency] / WEIGHTS[priority] for urgency in urgencies]
+    assert abs(told - truth) <= slack + sum((1 + slack) * ratio + 2 for ratio in ratios)
 
 
 def test_a_newcomer_behind_a_crowd_of_one_key_is_told_of_one_turn() -> None:
@@ -234,3 +237,18 @@ def test_a_newcomer_behind_a_crowd_of_one_key_is_told_of_one_turn() -> None:
     crowd.come(1_000, "big")
     assert crowd.queue.ahead_of(crowd.ticket("small")) == 1
     assert crowd.queue.ahead_of(crowd.ticket("big")) == 1_000
+
+
+def test_who_is_urgent_is_not_told_to_wait_for_the_batch() -> None:
+    crowd = Crowd()
+    crowd.come(1_000, "big", priority="batch")
+    assert crowd.queue.ahead_of(crowd.ticket("big", priority="interactive")) == 1
+    assert crowd.queue.ahead_of(crowd.ticket("small", priority="batch")) == 1
+    assert crowd.queue.ahead_of(crowd.ticket("big", priority="batch")) == 1_000
+
+
+def test_the_batch_is_told_of_the_turns_that_the_urgent_have_meanwhile() -> None:
+    crowd = Crowd()
+    crowd.come(10, "a", priority="batch")
+    crowd.come(1_000, "b", priority="interactive")
+    assert crowd.queue.ahead_of(crowd.ticket("a", priority="batch")) == 10 + 161

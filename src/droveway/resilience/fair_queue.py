@@ -117,6 +117,11 @@ def _path(ticket: Ticket) -> tuple[tuple[str, int], ...]:
     )
 
 
+def _turns_amid(turns: int, count: int, ratio: float) -> int:
+    """Return how many of `count` have a turn until others have had `turns` and one more."""
+    return min(count, round(turns * ratio) + 1)
+
+
 class FairQueue:
     """Those who wait before one line."""
 
@@ -201,14 +206,21 @@ class FairQueue:
 
         A ticket that waits already is taken for one that leaves and comes anew.
         """
-        own = self._of_key(ticket.key) - (ticket in self)
-        per_turn = 1 / ticket.weight
-        others = sum(
-            min(self._of_key(key), round(own * self._weight(key) * per_turn) + 1)
-            for key in self._census
-            if key != ticket.key
+        counts = dict.fromkeys(PRIORITIES, 0)
+        same: list[tuple[int, int]] = []  # the other keys of its priority: how many, and the weight
+        for key, priorities in self._census.items():
+            for priority, tickets in priorities.items():
+                counts[priority] += len(tickets)
+                if priority == ticket.priority and key != ticket.key:
+                    same.append((len(tickets), next(iter(tickets)).weight))
+        own = counts[ticket.priority] - sum(count for count, _ in same) - (ticket in self)
+        # While it and those before it have their turns, everybody else has some by the weights.
+        ahead = own + sum(_turns_amid(own, count, w / ticket.weight) for count, w in same)
+        return ahead + sum(
+            _turns_amid(ahead, counts[each], WEIGHTS[each] / WEIGHTS[ticket.priority])
+            for each in PRIORITIES
+            if each != ticket.priority
         )
-        return own + others
 
     def surplus(self, newcomer: Ticket) -> Ticket:
         """Return who must go when one more is too many; it may be the newcomer."""
@@ -225,9 +237,6 @@ class FairQueue:
 
     def _of_key(self, key: str) -> int:
         return sum(map(len, self._census.get(key, {}).values()))
-
-    def _weight(self, key: str) -> int:
-        return next(ticket.weight for tickets in self._census[key].values() for ticket in tickets)
 
     def _woken(self) -> bool:
         moment, _, ticket = self._resting[0]
