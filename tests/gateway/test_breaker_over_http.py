@@ -12,6 +12,7 @@ from droveway.resilience.gate import FAILURES_IN_A_ROW, OPEN_BASE_S, SHUT_OUT_S
 from droveway.sandbox import Rule, Script
 from lab import run
 from operator_door import VENDOR_KEY, OperatorDoor, Said, operator_door, send
+from scraping import number
 
 
 async def _chat(door: OperatorDoor, **fields: Any) -> Said:
@@ -79,5 +80,8 @@ def test_a_vendor_that_fails_in_a_row_is_told_as_unavailable_and_not_asked(tmp_p
             state = await _line(door)
             assert (state["state"], state["cause"], state["waiting"]) == ("open", "failing", 0)
             assert _opens_in(door, state) > timedelta(seconds=8 * OPEN_BASE_S)
+            page = (await send(door, "GET /metrics")).body.decode()
+            assert number(page, "droveway_line_stopped", cause="failing") == 1
+            assert number(page, "droveway_line_stopped") == 1
 
     run(check())

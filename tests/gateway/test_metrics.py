@@ -17,6 +17,7 @@ from droveway.chat import Usage
 from droveway.engine.records import AttemptEntry
 from droveway.gateway.metrics import Metrics
 from droveway.gateway.metrics_page import FAMILIES, page
+from droveway.gateway.present import LinePresent, Present
 from droveway.gateway.traffic import CODES, MODEL_SIGNS_MAX, OTHER, PAIRS_MAX, Sums
 from droveway.money import Money
 from lab import run
@@ -93,6 +94,11 @@ def test_a_request_on_its_way_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> N
                     await asyncio.sleep(0.005)
             _, text = await scrape(it)
             assert number(text, "droveway_requests_in_flight") == 1
+            line = {"provider": "remote", "account": "1", "model": "fault-stall:1"}
+            assert number(text, "droveway_line_in_flight", **line) == 1
+            assert number(text, "droveway_line_waiting", **line) == 0
+            assert number(text, "droveway_line_window", **line) > 1
+            assert number(text, "droveway_line_stopped", **line) == 0
             # The caller's task, in this very loop, and at least one of the request.
             assert number(text, "droveway_tasks") >= at_rest + 2
             for exchange in it.engine.on_their_way():
@@ -165,7 +171,8 @@ def test_no_key_gets_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def full_page() -> str:
-    metrics = Metrics(in_flight=lambda: 2)
+    lines = {("p", 1, "m"): LinePresent(in_flight=2, stopped={"refused": 1})}
+    metrics = Metrics(present=lambda: Present(in_flight=2, lines=lines))
     metrics.note(
         row(
             served="another",
@@ -314,6 +321,25 @@ def test_a_hostile_name_breaks_no_page(model: str, accept: str) -> None:
     assert sample.labels["model"].isprintable()
     assert sample.value == 1
     assert not re.search("^evil", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("model", HOSTILE, ids=ascii)
+def test_a_hostile_name_of_a_line_breaks_no_page(model: str) -> None:
+    """Ours: a lone surrogate in a model's name cannot be published to the other processes."""
+    lines = {("p", 1, model): LinePresent(waiting=1), ("p", 1, "m"): LinePresent(waiting=2)}
+    text = text_of(Metrics(present=lambda: Present(lines=lines)))
+    (waiting,) = [each for each in families(text) if each.name == "droveway_line_waiting"]
+    assert {sample.labels["model"] for sample in waiting.samples} <= {model, "m", OTHER}
+    assert sorted(sample.value for sample in waiting.samples) == [1, 2]
+    assert not re.search("^evil", text, re.MULTILINE)
+
+
+def test_no_caller_can_make_more_than_so_many_lines() -> None:
+    lines = {("p", 1, f"m{n}"): LinePresent(in_flight=1) for n in range(PAIRS_MAX + 100)}
+    text = text_of(Metrics(present=lambda: Present(lines=lines)))
+    assert number(text, "droveway_line_in_flight", model=OTHER) == 100
+    assert number(text, "droveway_line_in_flight") == PAIRS_MAX + 100
+    assert text.count("droveway_line_in_flight{") == PAIRS_MAX + 1
 
 
 def test_a_page_of_text_is_no_name() -> None:

@@ -16,6 +16,7 @@ from droveway.chat import Usage
 from droveway.clock import StillClock
 from droveway.engine.records import Row
 from droveway.gateway.metrics import Metrics, mark_dead
+from droveway.gateway.present import Present
 from droveway.gateway.traffic import PAIRS_MAX, Sums, added_up
 from droveway.money import Money
 from lab import run
@@ -27,11 +28,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from droveway.engine.records import AttemptEntry, Row
 from droveway.gateway.metrics import Metrics
+from droveway.gateway.present import LinePresent, Present
 from droveway.money import Money
 
 at = datetime(2026, 11, 23, tzinfo=UTC)
 sent = AttemptEntry(provider="p", model="m", at=at, outcome="completed", total_ms=90.0)
-metrics = Metrics(directory=Path(sys.argv[1]), in_flight=lambda: 3, tasks=lambda: 4)
+line = LinePresent(in_flight=3, waiting=2, window=5, stopped={"failing": 1})
+metrics = Metrics(
+    directory=Path(sys.argv[1]),
+    present=lambda: Present(in_flight=3, tasks=4, lines={("p", 1, "m"): line}),
+)
 for _ in range(int(sys.argv[2])):
     metrics.note(Row(id="r", at=at, asked="m", served="m", outcome="completed", attempts=(sent,),
                      cost=Money(100_000_000, "USD"), total_ms=100.0))
@@ -56,7 +62,7 @@ def worker(directory: Path, requests: int) -> subprocess.Popen[str]:
 
 def test_whoever_is_scraped_tells_of_all_processes_dead_ones_too(tmp_path: Path) -> None:
     with worker(tmp_path, 2) as one, worker(tmp_path, 5) as two:
-        mine = Metrics(directory=tmp_path, in_flight=lambda: 1, tasks=lambda: 2)
+        mine = Metrics(directory=tmp_path, present=lambda: Present(in_flight=1, tasks=2))
         mine.note(row(cost=Money(200_000_000, "USD")))
 
         def requests_and_in_flight() -> tuple[float, float]:
@@ -65,7 +71,17 @@ def test_whoever_is_scraped_tells_of_all_processes_dead_ones_too(tmp_path: Path)
             assert number(text, "droveway_cost_total", model="m") == 0.9
             in_flight = number(text, "droveway_requests_in_flight")
             # Four tasks of each other process for its three requests, two of this one for its one.
-            assert number(text, "droveway_tasks") == 2 + 4 * (in_flight - 1) / 3
+            others = (in_flight - 1) / 3
+            assert number(text, "droveway_tasks") == 2 + 4 * others
+            if others:
+                place = {"provider": "p", "account": "1", "model": "m"}
+                assert number(text, "droveway_line_in_flight", **place) == 3 * others
+                assert number(text, "droveway_line_waiting", **place) == 2 * others
+                assert number(text, "droveway_line_window", **place) == 5 * others
+                assert number(text, "droveway_line_stopped", cause="failing") == others
+                assert number(text, "droveway_line_stopped", cause="refused") == 0
+            else:
+                assert "droveway_line_window{" not in text
             return number(text, "droveway_requests_total", model="m"), in_flight
 
         try:
@@ -170,7 +186,7 @@ def test_sums_are_published_each_second_and_once_more_at_the_end(tmp_path: Path)
     async def check() -> None:
         clock, busy = StillClock(), [0]
         other = Metrics(directory=tmp_path)
-        mine = Metrics(directory=tmp_path, in_flight=lambda: busy[0])
+        mine = Metrics(directory=tmp_path, present=lambda: Present(in_flight=busy[0]))
         task = asyncio.create_task(mine.keep_published(clock))
 
         async def seen() -> tuple[int, int]:
@@ -228,7 +244,7 @@ def test_a_dead_process_whose_folder_cannot_be_written_is_a_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours: whoever watches over the workers calls this, and must live on."""
-    Metrics(directory=tmp_path, in_flight=lambda: 1).publish()
+    Metrics(directory=tmp_path, present=lambda: Present(in_flight=1)).publish()
 
     def full(file: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")

@@ -13,6 +13,7 @@ from droveway.errors import DrovewayError, GoingDownError, MethodNotAllowedError
 from droveway.gateway.caller import Allotments, Find
 from droveway.gateway.failures import tell_of_failure, tell_of_refusal
 from droveway.gateway.metrics import Metrics
+from droveway.gateway.present import present
 from droveway.gateway.reading import unpacked
 from droveway.gateway.refusal import refuse
 from droveway.gateway.routes import Route, find
@@ -62,8 +63,7 @@ class Gateway:
         self.is_cut = False
         self.metrics = Metrics(
             directory=metrics_directory,
-            in_flight=lambda: self.engine.open_exchanges,
-            tasks=lambda: len(asyncio.all_tasks()),
+            present=lambda: present(self.engine),
         )
         self._at_work: set[asyncio.Task[None]] = set()
         engine.journal.listeners.extend((self.metrics.note, tell_of_failure))

@@ -19,6 +19,7 @@ import msgspec
 
 from droveway.clock import Clock
 from droveway.engine.records import Row
+from droveway.gateway.present import Present
 from droveway.gateway.traffic import Sums, added_up
 from droveway.gateway.visit import Visit
 
@@ -38,20 +39,17 @@ class Metrics:
     Args:
         directory: Where the processes of one gateway put their sums; whoever starts them makes it
             new for each start. None for a process that is alone.
-        in_flight: Tells how many requests are on their way.
-        tasks: Tells how many tasks the event loop has.
+        present: Tells how this process stands.
     """
 
     def __init__(
         self,
         *,
         directory: Path | None = None,
-        in_flight: Callable[[], int] | None = None,
-        tasks: Callable[[], int] | None = None,
+        present: Callable[[], Present] = Present,
     ) -> None:
         self._sums = Sums()
-        self._in_flight = in_flight
-        self._tasks = tasks
+        self._present = present
         self._published = b""
         # A process may be given the number of one that is gone, whose sums still count.
         name = f"{os.getpid()}-{secrets.token_hex(4)}.sums"
@@ -107,10 +105,7 @@ class Metrics:
         return False
 
     def _snapshot(self) -> bytes:
-        if self._in_flight is not None:
-            self._sums.in_flight = self._in_flight()
-        if self._tasks is not None:
-            self._sums.tasks = self._tasks()
+        self._sums.stand(self._present())
         return msgspec.msgpack.encode(self._sums)
 
 
@@ -134,7 +129,7 @@ def mark_dead(directory: Path, pid: int) -> None:
         try:
             gone = _gone(directory)
             sums = _SUMS.decode(file.read_bytes())
-            sums.in_flight = sums.tasks = 0
+            sums.present = Present()
             gone.sums = added_up((gone.sums, sums))
             gone.files.append(file.name)
             _replace(directory / GONE, msgspec.msgpack.encode(gone))

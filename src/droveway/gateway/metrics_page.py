@@ -9,6 +9,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from droveway.gateway.present import CAUSES, LinePresent
 from droveway.gateway.traffic import (
     DURATION_MS,
     FIRST_TOKEN_MS,
@@ -24,6 +25,7 @@ Labels = tuple[str, ...]
 # What is hung on the family's name, the values of its labels, and the number.
 Samples = Iterator[tuple[str, Labels, float]]
 PAIR: Final = ("provider", "model")
+LINE: Final = ("provider", "account", "model")
 OPEN_METRICS: Final = "application/openmetrics-text"
 
 
@@ -125,6 +127,21 @@ def _refused(sums: Sums) -> Samples:
     return (("_total", (code,), count) for code, count in sums.refused.items())
 
 
+def _of_lines(value: Callable[[LinePresent], int]) -> Callable[[Sums], Samples]:
+    def samples(sums: Sums) -> Samples:
+        for (provider, account, model), line in sums.present.lines.items():
+            yield "", (provider, str(account), model), value(line)
+
+    return samples
+
+
+def _stopped(sums: Sums) -> Samples:
+    # A 0 for every cause: an alarm on a series that is not there never rings.
+    for (provider, account, model), line in sums.present.lines.items():
+        for cause in CAUSES:
+            yield "", (provider, str(account), model, cause), line.stopped.get(cause, 0)
+
+
 FAMILIES: Final = (
     Family(
         "droveway_requests_total",
@@ -208,13 +225,41 @@ FAMILIES: Final = (
         "gauge",
         (),
         "Requests that are on their way now.",
-        lambda sums: iter([("", (), sums.in_flight)]),
+        lambda sums: iter([("", (), sums.present.in_flight)]),
     ),
     Family(
         "droveway_tasks",
         "gauge",
         (),
         "Tasks of the event loops; at rest a few for each process.",
-        lambda sums: iter([("", (), sums.tasks)]),
+        lambda sums: iter([("", (), sums.present.tasks)]),
+    ),
+    Family(
+        "droveway_line_in_flight",
+        "gauge",
+        LINE,
+        "Requests that a vendor account and model was sent and has not ended.",
+        _of_lines(lambda line: line.in_flight),
+    ),
+    Family(
+        "droveway_line_waiting",
+        "gauge",
+        LINE,
+        "Requests that wait for their turn there.",
+        _of_lines(lambda line: line.waiting),
+    ),
+    Family(
+        "droveway_line_window",
+        "gauge",
+        LINE,
+        "Requests that may be in flight there at once, as learned by now.",
+        _of_lines(lambda line: line.window),
+    ),
+    Family(
+        "droveway_line_stopped",
+        "gauge",
+        (*LINE, "cause"),
+        "Processes in which no request flows there, or one alone as a probe.",
+        _stopped,
     ),
 )

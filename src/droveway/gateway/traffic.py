@@ -4,7 +4,7 @@ Counting is on the hot path: plain dicts and lists, no locks, no floats near mon
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from droveway import errors
 from droveway.engine.records import Row
 from droveway.engine.written import drifts
+from droveway.gateway.present import LinePresent, Present
 from droveway.telemetry import Redaction
 
 # A provider may take any name, and each new one would be some 60 lines more on the page.
@@ -123,14 +124,12 @@ class Sums(msgspec.Struct, kw_only=True):
     Attributes:
         pairs: By provider and model; both empty for requests that nobody was asked for.
         refused: Requests refused before they reached the engine, by code.
-        in_flight: Requests on their way.
-        tasks: Tasks of the event loop.
+        present: How it stands now.
     """
 
     pairs: dict[tuple[str, str], Traffic] = {}
     refused: dict[str, int] = {}
-    in_flight: int = 0
-    tasks: int = 0
+    present: Present = msgspec.field(default_factory=Present)
 
     def note(self, row: Row) -> None:
         """Count a request that has ended, for the provider and model that were asked last."""
@@ -161,17 +160,29 @@ class Sums(msgspec.Struct, kw_only=True):
             model = OTHER
         return self.pairs.setdefault((provider, model), Traffic())
 
+    def stand(self, *parts: Present) -> None:
+        """Set how the processes stand; `other` takes the lines whose models get no label."""
+        self.present = total = Present()
+        for part in parts:
+            total.in_flight += part.in_flight
+            total.tasks += part.tasks
+            for (provider, account, model), line in part.lines.items():
+                name = (provider, account, model)
+                is_new = name not in total.lines
+                if is_new and (len(total.lines) >= PAIRS_MAX or not _may_be_shown(model)):
+                    name = (provider, account, OTHER)
+                total.lines.setdefault(name, LinePresent()).add(line)
 
-def added_up(parts: Iterable[Sums]) -> Sums:
+
+def added_up(parts: Sequence[Sums]) -> Sums:
     """Add up what several processes have counted; the bound of labels is kept.
 
     Args:
         parts: In an order that stays, or a model may get its label from one scrape to the next.
     """
     total = Sums()
+    total.stand(*(part.present for part in parts))
     for part in parts:
-        total.in_flight += part.in_flight
-        total.tasks += part.tasks
         _add_counts(total.refused, part.refused)
         for pair, traffic in part.pairs.items():
             total.of(*pair).add(traffic)
