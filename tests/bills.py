@@ -41,7 +41,8 @@ def kept(
     """A row of the journal, of a request with one attempt."""
     usage = fields.pop("usage", Usage(input=10, output=5))
     told = {"usage": usage, "cost": cost, "outcome": "completed"}
-    entry = AttemptEntry(provider="deepseek", model=model, at=AT, **told)
+    account = fields.pop("account", 1)
+    entry = AttemptEntry(provider="deepseek", account=account, model=model, at=AT, **told)
     return Kept(
         **{"id": f"req_{number}", "at": AT, "asked": model, "own_cost": cost, **told,
            "attempts": (entry,), **fields}
@@ -49,13 +50,17 @@ def kept(
 
 
 @asynccontextmanager
-async def deepseek(store: Store, clock: StillClock) -> AsyncIterator[tuple[Sandbox, Engine]]:
+async def deepseek(
+    store: Store, clock: StillClock, *, accounts: int = 1
+) -> AsyncIterator[tuple[Sandbox, Engine]]:
     """A sandbox that is called deepseek, and an engine that asks it and keeps a journal."""
+    keys = {f"KEY_{number}": f"k-{number}" for number in range(1, accounts + 1)}
     async with Sandbox(profile=Profile(instant=True), clock=clock) as box:
-        told = ProviderSettings(base_url=box.base_url, api_key="env:KEY")
+        references = tuple(f"env:{name}" for name in keys)
+        told = ProviderSettings(base_url=box.base_url, api_keys=references)
         journal = StoredJournal(store, clock=clock)
         settings = Settings(providers={"deepseek": told})
-        async with Engine(settings, environ={"KEY": "k-1"}, clock=clock, journal=journal) as engine:
+        async with Engine(settings, environ=keys, clock=clock, journal=journal) as engine:
             yield box, engine
         await journal.aclose()
 

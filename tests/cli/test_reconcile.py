@@ -194,6 +194,27 @@ def test_a_fall_is_compared_with_what_the_journal_has_meanwhile(
     assert "rose by 100.00 USD: topped up or granted" in fourth.stdout
 
 
+def test_of_several_accounts_each_is_a_line_of_its_own(
+    vendor: Sandbox, call: Call, tmp_path: Path
+) -> None:
+    settings = tmp_path / "droveway.toml"
+    text = settings.read_text(encoding="utf-8")
+    several = text.replace(
+        'api_key = "env:VENDOR_KEY"', 'api_keys = ["env:VENDOR_KEY", "env:VENDOR_KEY"]'
+    )
+    settings.write_text(several, encoding="utf-8")
+    shown = call("deepseek", "--balance")
+    assert shown.stdout.splitlines() == [
+        "deepseek, account 1: 110.00 USD left; nothing to compare with yet",
+        "deepseek, account 2: 110.00 USD left; nothing to compare with yet",
+    ]
+    told = [
+        json.loads(line) for line in call("deepseek", "--balance", "--json").stdout.splitlines()
+    ]
+    assert [(each["account"], each["unexplained"]) for each in told] == [(1, "0.00"), (2, "0.00")]
+    assert len(vendor.journal) == 4
+
+
 def test_it_goes_on_asking_until_interrupted_whatever_the_vendor_says(
     vendor: Sandbox, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,13 @@ async def served_by(engine: Engine, messages: Sequence[Message], model: str = "m
     (found,) = (
         each for each, line in engine.lines.items() if line.pacer.turns > before.get(each, 0)
     )
+    assert exchange.row is not None
+    (entry,) = exchange.row.attempts
+    assert (entry.provider, entry.account, entry.model) == (
+        found.provider,
+        found.account + 1,
+        found.model,
+    )
     return found
 
 

@@ -227,6 +227,24 @@ def test_every_attempt_counts_at_its_own_provider_and_time(store: Store, tmp_pat
     assert providers_known(store) == ["deepseek", "elsewhere"]
 
 
+def test_the_bill_of_one_account_is_compared_with_what_that_one_was_asked(
+    store: Store, tmp_path: Path
+) -> None:
+    told: dict[str, Any] = {"provider": "deepseek", "model": "deepseek-flash", "at": AT}
+    keep(
+        store,
+        kept(1, cost=usd("0.75"), account=1),
+        kept(2, cost=usd("0.20"), account=2),
+        kept(3, own_cost=usd("0.12"), attempts=(
+            AttemptEntry(**told, account=2, outcome="failed", cost=usd("0.10")),
+            AttemptEntry(**told, account=1, outcome="completed", cost=usd("0.02")),
+        )),
+    )  # fmt: skip
+    bill = read(tmp_path, BILL)
+    costs = [compared(store, bill, account=each).total.ours.cost for each in (1, 2, 3, None)]
+    assert costs == [usd("0.77"), usd("0.30"), usd("0"), usd("1.07")]
+
+
 def test_a_request_that_was_refused_is_on_no_bill(store: Store, tmp_path: Path) -> None:
     keep(store, kept(usage=None, outcome="failed"), kept(1, cost=usd("1")))
     assert compared(store, read(tmp_path, BILL)).total.ours.requests == 1

@@ -73,6 +73,27 @@ async def polled(store: Store, engine: Engine, clock: StillClock) -> list[Poll]:
     return await asking
 
 
+def test_each_account_is_asked_and_explained_for_itself(store: Store) -> None:
+    """ours: what the second key has spent was looked for in the balance of the first."""
+
+    async def work() -> None:
+        clock = StillClock(AT)
+        async with deepseek(store, clock, accounts=2) as (box, engine):
+            first = await polled(store, engine, clock)
+            assert [each.account for each in first] == [1, 2]
+            engine.journal.append(kept(1, cost=usd("0.10"), at=clock.now(), account=1))
+            engine.journal.append(kept(2, cost=usd("0.07"), at=clock.now(), account=2))
+            engine.journal.append(kept(3, cost=usd("0.03"), at=clock.now(), account=2))
+            left = first[0].left - usd("0.10")
+            box.set_balance(left.decimal(), granted="0")
+            await clock.advance(60)
+            told = await polled(store, engine, clock)
+            assert [(each.account, each.requests) for each in told] == [(1, 1), (2, 2)]
+            assert [each.unexplained for each in told] == [Money.zero("USD")] * 2
+
+    run(work())
+
+
 def test_a_rise_is_said_and_explains_nothing(store: Store) -> None:
     async def work() -> None:
         clock = StillClock(AT)

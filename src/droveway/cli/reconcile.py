@@ -53,6 +53,8 @@ export_options = options.together(
                  help="Which of its currencies, or its currency where it names none."),
     click.option("--column", "columns", type=Column(), multiple=True, metavar="MEANING=NAME",
                  help="What a column of an unknown export means, such as cost=Amount."),
+    click.option("--account", type=click.IntRange(min=1), metavar="N",
+                 help="Of several api_keys, whose export it is, from 1 on; all by default."),
 )  # fmt: skip
 balance_options = options.together(
     click.option("--balance", is_flag=True,
@@ -121,6 +123,7 @@ def _compare(
     exports: Sequence[Path],
     start: datetime | None,
     end: datetime | None,
+    account: int | None,
     tolerance: int,
     as_json: bool,
     **wishes: Any,  # noqa: ANN401 - those of how an export is read
@@ -136,6 +139,7 @@ def _compare(
             export,
             store,
             provider=provider,
+            account=account,
             start=_within(start, export.zone),
             end=_within(end, export.zone),
         )
@@ -194,7 +198,7 @@ class _Asking:
             if self._as_json:
                 click.echo(msgspec.json.encode(balance_json(each)))
             else:
-                tell_balance(each)
+                tell_balance(each, several=polls[-1].account > 1)
         return all(self._fits(each) for each in polls)
 
     def _fits(self, told: Poll) -> bool:

@@ -83,9 +83,10 @@ def comparison_json(found: Comparison, export: Export) -> dict[str, Any]:
     }
 
 
-def tell_balance(poll: Poll) -> None:
-    """Say in one line what is left and what is missing."""
-    click.echo(f"{poll.provider}: {poll.left} left; {_since(poll)}")
+def tell_balance(poll: Poll, *, several: bool) -> None:
+    """Say in one line what is left and what is missing; of which of several accounts."""
+    account = f", account {poll.account}" if several else ""
+    click.echo(f"{poll.provider}{account}: {poll.left} left; {_since(poll)}")
     for money in poll.elsewhere:
         remark(
             f"the journal has {money} in this time as well; without a rate it explains nothing in "
@@ -104,6 +105,7 @@ def balance_json(poll: Poll) -> dict[str, Any]:
 
     return {
         "provider": poll.provider,
+        "account": poll.account,
         "currency": poll.left.currency,
         "at": poll.at,
         "left": poll.left.decimal(),

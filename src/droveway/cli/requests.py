@@ -157,10 +157,11 @@ def _show(row: Written) -> None:
     if row.each_attempt:
         each = tables.table("attempt", "provider", "model", "outcome", "status", "ms",
                             left=("provider", "model", "outcome"))  # fmt: skip
+        several = any(attempt.account > 1 for attempt in row.each_attempt)
         for number, attempt in enumerate(row.each_attempt, 1):
             each.add_row(
                 str(number),
-                attempt.provider,
+                f"{attempt.provider} ({attempt.account})" if several else attempt.provider,
                 attempt.model,
                 attempt.code or attempt.outcome,
                 "-" if attempt.status is None else str(attempt.status),

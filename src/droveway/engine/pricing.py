@@ -44,6 +44,7 @@ def attempt_entry(
         answer = error.partial
     return AttemptEntry(
         provider=candidate.provider,
+        account=candidate.account + 1,
         model=candidate.model,
         at=attempt.started_at,
         outcome="completed" if error is None else "cancelled" if gone else "failed",

@@ -153,6 +153,7 @@ def compare(
     store: Store,
     *,
     provider: str,
+    account: int | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
 ) -> Comparison:
@@ -162,6 +163,7 @@ def compare(
         export: What the vendor says.
         store: Where the journal is.
         provider: The vendor's name in the settings.
+        account: Whose bill it is, of the provider's accounts, from 1 on; None for that of all.
         start: Only periods that begin at this moment or later; None from the export's first.
         end: Only periods that begin before this moment; None up to the export's last.
 
@@ -172,7 +174,7 @@ def compare(
     end = end or export.last + timedelta(microseconds=1)
     ours = _Ours(export, start=start, end=end)
     span = (micros(start - MARGIN), micros(end + MARGIN))
-    for row in store.read(statements.OWN_BY_QUARTER, (provider, *span)):
+    for row in store.read(statements.OWN_BY_QUARTER, (provider, *span, account)):
         ours.add(row)
     theirs = _named_alike(export, start=start, end=end)
     keys = sorted(ours.sums.keys() | theirs.keys())

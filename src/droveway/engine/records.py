@@ -15,6 +15,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         provider: Name in the settings.
+        account: Which of the provider's accounts, from 1 on.
         model: The vendor's name of the model.
         at: When it started, UTC; decides the price row.
         outcome: How it ended.
@@ -31,6 +32,7 @@ class AttemptEntry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     provider: str
+    account: int = 1
     model: str
     at: datetime
     outcome: Outcome

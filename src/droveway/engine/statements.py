@@ -8,11 +8,11 @@ REQUEST_FIELDS: Final = (
     "id, at_us, key_id, tags, asked, sent, served, provider, price_row, "
     f"{_USAGE}, cost_nano, currency, own_cost_nano, own_currency, "
     "first_token_us, total_us, overhead_us, attempts, outcome, code, client_gone, drift, "
-    "waited_us, conversation"
+    "waited_us, conversation, account"
 )
 ATTEMPT_FIELDS: Final = (
     "request_id, number, at_us, provider, model, outcome, code, status, price_row, "
-    f"{_USAGE}, cost_nano, currency, first_token_us, total_us"
+    f"{_USAGE}, cost_nano, currency, first_token_us, total_us, account"
 )
 
 BY_ID: Final = f"SELECT seq, {REQUEST_FIELDS} FROM request WHERE id = ?"  # noqa: S608 - constants of this file
@@ -110,14 +110,14 @@ def _places(fields: str, rows: int) -> str:
 # is looked for by its request's moment, which is a day older at most.
 _GUESSED: Final = "coalesce(usage_source, 'counted') <> 'provider'"
 _BILLABLE: Final = f"""
-  SELECT at_us, at_us + total_us AS settled_us, provider, sent AS model,
+  SELECT at_us, at_us + total_us AS settled_us, provider, account, sent AS model,
     own_currency AS currency, own_cost_nano AS cost_nano, {_GUESSED} AS guessed,
     input + cached_read + cache_write AS input, cached_read, output
   FROM request
   WHERE attempts = 1 AND at_us >= ?2 - 86400000000 AND at_us < ?3
     AND (usage_source IS NOT NULL OR own_cost_nano IS NOT NULL)
   UNION ALL
-  SELECT a.at_us, r.at_us + r.total_us, a.provider, a.model,
+  SELECT a.at_us, r.at_us + r.total_us, a.provider, a.account, a.model,
     a.currency, a.cost_nano, coalesce(a.usage_source, 'counted') <> 'provider',
     a.input + a.cached_read + a.cache_write, a.cached_read, a.output
   FROM request AS r JOIN attempt AS a ON a.request_id = r.id
@@ -130,13 +130,16 @@ SELECT at_us - at_us % 900000000, coalesce(model, ''), coalesce(currency, ''), c
   coalesce(sum(input), 0), coalesce(sum(cached_read), 0), coalesce(sum(output), 0),
   coalesce(sum(cost_nano), 0),
   sum(guessed), coalesce(sum(CASE WHEN guessed THEN cost_nano END), 0)
-FROM ({_BILLABLE}) WHERE provider = ?1 AND at_us >= ?2 AND at_us < ?3 GROUP BY 1, 2, 3
+FROM ({_BILLABLE})
+WHERE provider = ?1 AND at_us >= ?2 AND at_us < ?3 AND (?4 IS NULL OR account = ?4)
+GROUP BY 1, 2, 3
 """  # noqa: S608 - as above
 # By the moment a request was over: only then is it in the journal, so that no row is counted in
 # two spans, and none in no span.
 OWN_SETTLED: Final = f"""
 SELECT coalesce(currency, ''), count(*), coalesce(sum(cost_nano), 0)
-FROM ({_BILLABLE}) WHERE provider = ?1 AND settled_us > ?2 AND settled_us <= ?3 GROUP BY 1
+FROM ({_BILLABLE})
+WHERE provider = ?1 AND settled_us > ?2 AND settled_us <= ?3 AND account = ?4 GROUP BY 1
 """  # noqa: S608 - as above
 OLDEST: Final = "SELECT min(at_us) FROM request"
 PROVIDERS_KNOWN: Final = """
@@ -145,12 +148,13 @@ UNION SELECT provider FROM attempt ORDER BY 1
 """
 
 ADD_BALANCE: Final = """
-INSERT INTO vendor_balance (provider, currency, at_us, total_nano) VALUES (?, ?, ?, ?)
+INSERT INTO vendor_balance (provider, account, currency, at_us, total_nano)
+VALUES (?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET total_nano = excluded.total_nano
 """
 BALANCE_BEFORE: Final = """
 SELECT at_us, total_nano FROM vendor_balance
-WHERE provider = ? AND currency = ? AND at_us < ? ORDER BY at_us DESC LIMIT 1
+WHERE provider = ? AND account = ? AND currency = ? AND at_us < ? ORDER BY at_us DESC LIMIT 1
 """
 
 # Both sides of every role that moves. Latencies are those of what completed: an error is quick.

@@ -41,6 +41,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         provider: The vendor's name in the settings.
+        account: Which of the accounts there, from 1 on.
         at: When it said so, UTC.
         left: What is left.
         since: When it was asked before; None for the first time.
@@ -52,6 +53,7 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     provider: str
+    account: int = 1
     at: datetime
     left: Money
     since: datetime | None = None
@@ -89,25 +91,27 @@ async def poll(provider: Provider, store: Store, *, pool: Pool, clock: Clock) ->
         clock: Tells when it was asked.
 
     Returns:
-        One for each currency.
+        One for each account and currency.
 
     Raises:
         BadRequestError: This vendor has no page for it.
         UpstreamError: The vendor did not say.
         StoreUnavailableError: It could not be written down.
     """
-    balances = await ask_balance(provider, pool=pool, clock=clock)
-    at = clock.now()
+    told: list[Poll] = []
+    for account in range(1, len(provider.headers) + 1):
+        balances = await ask_balance(provider, account, pool=pool, clock=clock)
+        at = clock.now()
+        told += [Poll(provider=provider.name, account=account, at=at, left=m) for m in balances]
     await clock.sleep(ROWS_WRITTEN_AFTER_S)
-    before = await store.write(lambda db: _exchange(db, balances, provider=provider.name, at=at))
-    return [
-        _compared(provider.name, store, left=left, at=at, before=earlier)
-        for left, earlier in zip(balances, before, strict=True)
-    ]
+    before = await store.write(lambda db: _exchange(db, told))
+    return [_compared(each, store, earlier) for each, earlier in zip(told, before, strict=True)]
 
 
-async def ask_balance(provider: Provider, *, pool: Pool, clock: Clock) -> list[Money]:
-    """Ask a vendor what is left in our account; raises as `poll` does."""
+async def ask_balance(
+    provider: Provider, account: int = 1, *, pool: Pool, clock: Clock
+) -> list[Money]:
+    """Ask a vendor what is left in one of our accounts, from 1 on; raises as `poll` does."""
     page = BALANCE_PAGES.get(provider.prices or "")
     if page is None:
         raise BadRequestError(
@@ -118,7 +122,7 @@ async def ask_balance(provider: Provider, *, pool: Pool, clock: Clock) -> list[M
         method="GET",
         origin=provider.origin,
         path=_VERSION.sub("", provider.path) + page,
-        headers=provider.headers[0],
+        headers=provider.headers[account - 1],
     )
     whole = _Whole()
     try:
@@ -189,40 +193,36 @@ class _Whole:
             self.over.set_exception(error)
 
 
-def _exchange(
-    db: Connection, balances: Sequence[Money], *, provider: str, at: datetime
-) -> list[tuple[int, int] | None]:
+def _exchange(db: Connection, told: Sequence[Poll]) -> list[tuple[int, int] | None]:
     """Write balances down, and return those before them: moment and amount."""
     before: list[tuple[int, int] | None] = []
-    for left in balances:
-        where = (provider, left.currency, micros(at))
+    for each in told:
+        left = each.left
+        where = (each.provider, each.account, left.currency, micros(each.at))
         rows = db.rows(statements.BALANCE_BEFORE, where)
         before.append((int(rows[0][0]), int(rows[0][1])) if rows else None)
         db.run(statements.ADD_BALANCE, (*where, left.nano))
     return before
 
 
-def _compared(
-    provider: str, store: Store, *, left: Money, at: datetime, before: tuple[int, int] | None
-) -> Poll:
+def _compared(told: Poll, store: Store, before: tuple[int, int] | None) -> Poll:
     if before is None:
-        return Poll(provider=provider, at=at, left=left)
+        return told
     since_us, nano = before
+    own = told.left.currency
     spent = {
         str(currency): (int(requests), int(cost))
         for currency, requests, cost in store.read(
-            statements.OWN_SETTLED, (provider, since_us, micros(at))
+            statements.OWN_SETTLED, (told.provider, since_us, micros(told.at), told.account)
         )
     }
-    requests, ours = spent.pop(left.currency, (0, 0))
+    requests, ours = spent.pop(own, (0, 0))
     unpriced, _ = spent.pop("", (0, 0))
-    return Poll(
-        provider=provider,
-        at=at,
-        left=left,
+    return msgspec.structs.replace(
+        told,
         since=moment(since_us),
-        before=Money(nano, left.currency),
-        ours=Money(ours, left.currency),
+        before=Money(nano, own),
+        ours=Money(ours, own),
         requests=requests,
         unpriced=unpriced,
         elsewhere=tuple(Money(cost, name) for name, (_, cost) in sorted(spent.items())),

@@ -35,6 +35,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
         sent: The name that the last vendor was asked by; None where none was.
         served: The model the vendor says has answered.
         provider: Who was asked last.
+        account: Which of the provider's accounts, from 1 on; None where none was asked.
         outcome: Exactly one of completed, failed, cancelled.
         code: The error's code; None when it completed.
         usage: Tokens of the attempt that counts.
@@ -61,6 +62,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     sent: str | None
     served: str | None
     provider: str | None
+    account: int | None
     outcome: Outcome
     code: str | None
     usage: Usage | None
@@ -112,6 +114,7 @@ def request_values(row: Row) -> tuple[Value, ...]:
         int(drifts(sent, row.served)),
         round(row.waited_ms * 1e3),
         row.conversation,
+        1 if last is None else last.account,
     )
 
 
@@ -134,6 +137,7 @@ def attempt_values(row: Row) -> Iterator[tuple[Value, ...]]:
             *_cost_values(each.cost),
             _micros_of(each.first_token_ms),
             round(each.total_ms * 1e3),
+            each.account,
         )
 
 
@@ -141,7 +145,7 @@ def written(kept: Sequence[Any], attempts: Sequence[Sequence[Any]] = ()) -> Writ
     """Read a request as `seq` and `statements.REQUEST_FIELDS`."""
     (seq, id_, at_us, key_id, tags, asked, sent, served, provider, price_row, *rest) = kept
     first_token_us, total_us, overhead_us, count, outcome, code, gone, drift, *rest_of = rest[10:]
-    waited_us, _ = rest_of
+    waited_us, _, account = rest_of
     return Written(
         seq=seq,
         id=id_,
@@ -152,6 +156,7 @@ def written(kept: Sequence[Any], attempts: Sequence[Sequence[Any]] = ()) -> Writ
         sent=sent,
         served=served,
         provider=provider,
+        account=None if provider is None else account,
         outcome=outcome,
         code=code,
         usage=_usage(rest[:6]),
@@ -196,6 +201,7 @@ def _attempt(kept: Sequence[Any]) -> AttemptEntry:
     _, _, at_us, provider, model, outcome, code, status, price_row, *rest = kept
     return AttemptEntry(
         provider=provider,
+        account=rest[10],
         model=model,
         at=moment(at_us),
         outcome=outcome,
