@@ -8,6 +8,8 @@ import pytest
 
 from droveway.clock import StillClock, settle_loop
 from droveway.engine.engine import Engine
+from droveway.engine.line import Line
+from droveway.engine.lines import FORGOTTEN_AFTER_S, LINES_MAX
 from droveway.errors import (
     AuthenticationError,
     DeadlineExceededError,
@@ -255,6 +257,51 @@ def test_those_who_wait_for_a_probe_are_told_in_words_why() -> None:
             await (await street.enter())
 
     on_a_street(check)
+
+
+# Many lines.
+
+
+def test_lines_that_nobody_uses_any_more_are_let_go() -> None:
+    """Ours: each name that a caller made up for a model stayed in memory until the end."""
+
+    async def check() -> None:
+        vendor = ProviderSettings(base_url="http://127.0.0.1:9/v1", api_key="env:KEY")
+        told, clock = Settings(providers={"vendor": vendor}), StillClock()
+        async with Engine(told, environ={"KEY": "sk-1"}, clock=clock) as engine:
+
+            def line(name: str) -> Line:
+                return engine.line_of(Candidate("vendor", name))
+
+            busy, waiting, shut = line("busy"), line("waiting"), line("shut")
+            held, turn = Ticket(1, 1, 0.0), Ticket(2, 1, 0.0)
+            assert busy.enter_now(held)
+            waiting.pacer.join(Ticket(3, 1, 0.0), clock.monotonic())
+            assert shut.enter_now(turn)
+            shut.shut_out(turn, NO_KEY)
+            await clock.advance(FORGOTTEN_AFTER_S - 1)
+            for number in range(LINES_MAX - 3):
+                line(f"m-{number}")
+            used = line("m-7")
+            line("one more")
+            assert len(engine.lines) == LINES_MAX + 1, "all were used within the minute"
+            await clock.advance(2)
+            for number in range(LINES_MAX):
+                line(f"n-{number}")
+            # At twice as many it looked again: the one that was shut is a minute old, and gone.
+            assert line("m-7") is used
+            assert Candidate("vendor", "shut") not in engine.lines
+            await clock.advance(FORGOTTEN_AFTER_S + 1)
+            before = len(engine.lines)
+            for number in range(2 * before):
+                line(f"o-{number}")
+            assert len(engine.lines) <= 2 * before + 2
+            assert line("busy") is busy
+            assert line("waiting") is waiting
+            assert line("m-7") is not used
+            busy.returned(held)
+
+    run(check())
 
 
 # A reload.

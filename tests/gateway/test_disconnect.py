@@ -157,7 +157,7 @@ def make_ready(till: Till, place: str) -> Line:
     )
     candidate = till.engine.plan(model)[0]
     line = Line(Pacer(concurrency=1, rpm=None, tpm=None), till.engine.clock, candidate)
-    till.engine._lines[candidate] = line
+    till.engine._lines._lines[candidate] = line
     if place == "in line":
         assert line.enter_now(Ticket(0, 1, 0.0))
     till.engine.dispatch._backoff_s = lambda _: 20.0  # type: ignore[method-assign,assignment]

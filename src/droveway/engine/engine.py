@@ -8,7 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from droveway.catalog.models import limits
 from droveway.chat import Answer, ChatRequest
 from droveway.clock import Clock, SystemClock
 from droveway.engine.assembly import (
@@ -26,6 +25,7 @@ from droveway.engine.exchange import Exchange
 from droveway.engine.inquiry import Inquiry, inquiry_of
 from droveway.engine.journal import Journal
 from droveway.engine.line import Line
+from droveway.engine.lines import Lines
 from droveway.engine.outbox import StreamEvent
 from droveway.engine.placing import Placing
 from droveway.engine.provider import Provider
@@ -33,7 +33,6 @@ from droveway.engine.records import Row
 from droveway.engine.settling import Ledger, NoLedger
 from droveway.engine.terms import Drain, Terms
 from droveway.errors import CancelledCallError, DrovewayError, SettingsError
-from droveway.resilience.pacing import Pacer
 from droveway.routing.placement import Planned, equals, placed
 from droveway.routing.plan import Candidate, plan
 from droveway.routing.tiers import TIERS, tier_of
@@ -98,14 +97,14 @@ class Engine:
         self.journal = journal or Journal()
         self.providers: dict[str, Provider] = {each.name: each for each in self._parts.providers}
         self.pool = Pool(clock=self.clock, proxy=ProxyRules.from_environment(self._environ))
+        self._lines = Lines(self.providers, self.clock)
         self.dispatch = Dispatch(
-            self.providers, pool=self.pool, clock=self.clock, line_of=self.line_of
+            self.providers, pool=self.pool, clock=self.clock, line_of=self._lines.of
         )
         self.placing = Placing(self.settings.rollout, clock=self.clock, journal=self.journal)
         self._plans: dict[str, Planned] = {}
         self._aliases = {name: told.candidates for name, told in self.settings.models.items()}
         self.sandbox: Sandbox | None = None
-        self._lines: dict[Candidate, Line] = {}
         self._open: set[Exchange] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready: asyncio.Lock | None = None
@@ -240,24 +239,12 @@ class Engine:
 
     def line_of(self, candidate: Candidate) -> Line:
         """Return the one line before a provider's account and model."""
-        line = self._lines.get(candidate)
-        if line is None:
-            provider = self.providers[candidate.provider]
-            ceiling = limits(provider.prices, candidate.model).concurrency
-            pacer = Pacer(
-                concurrency=provider.concurrency or ceiling,
-                rpm=provider.rpm,
-                tpm=provider.tpm,
-                waiting_max=provider.waiting_max,
-                failures_max=provider.failures_max,
-            )
-            line = self._lines[candidate] = Line(pacer, self.clock, candidate)
-        return line
+        return self._lines.of(candidate)
 
     @property
     def lines(self) -> Mapping[Candidate, Line]:
-        """The lines before vendors' accounts and models, as far as they were needed yet."""
-        return self._lines
+        """The lines before vendors' accounts and models, as far as they were needed lately."""
+        return self._lines.known
 
     def successor(self, settings: Settings) -> Self:
         """Make the engine that serves from now on by other settings, on the same event loop.
@@ -289,19 +276,16 @@ class Engine:
         )
         heir.pool, heir._open = self.pool, self._open  # noqa: SLF001 - it is one of us, as below
         heir.dispatch = Dispatch(
-            heir.providers, pool=self.pool, clock=self.clock, line_of=heir.line_of
+            heir.providers,
+            pool=self.pool,
+            clock=self.clock,
+            line_of=heir._lines.of,  # noqa: SLF001
         )
         # Who waits in a line drew a number before: those who come later have higher ones.
         heir.dispatch.numbers = self.dispatch.numbers
         heir.dispatch.budget = self.dispatch.budget
         heir._loop, heir._ready = self._loop, self._ready  # noqa: SLF001
-        heir._lines = {  # noqa: SLF001
-            candidate: line
-            for candidate, line in self._lines.items()
-            if _same_account(
-                heir.providers.get(candidate.provider), line_of=self.providers[candidate.provider]
-            )
-        }
+        heir._lines.keep_those_of(self._lines)  # noqa: SLF001
         return heir
 
     def on_their_way(self) -> list[Exchange]:
@@ -359,14 +343,3 @@ class Engine:
                 self._plans.clear()
                 if self._closed:  # while it was being started
                     await self.sandbox.close()
-
-
-def _same_account(found: Provider | None, *, line_of: Provider) -> bool:
-    """Whether a provider is still the account before which a line stands, with the same limits."""
-    return found is not None and _account(found) == _account(line_of)
-
-
-def _account(provider: Provider) -> tuple[object, ...]:
-    keys = tuple(key.reveal() for key in provider.keys)
-    bounds = ("prices", "concurrency", "rpm", "tpm", "waiting_max", "failures_max")
-    return (provider.origin, provider.path, keys, *(getattr(provider, each) for each in bounds))

@@ -50,6 +50,7 @@ class Pacer:
         concurrency: Requests in flight at most, as of now.
         listens: Whether there is a limit that the vendor may tell.
         turns: How many have gone.
+        used_at: When the last one went; whoever makes the line says when that was.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Pacer:
         self._waiting_max = waiting_max
         self._flying: dict[Ticket, Sent] = {}
         self.turns = 0
+        self.used_at = 0.0
         self._last_turn = 0.0
         self._turns_of_waiting = 0
         self._between_turns_s = 0.0
@@ -105,6 +107,10 @@ class Pacer:
     def waiting(self) -> int:
         """How many stand in line."""
         return len(self._waiting)
+
+    def is_unused(self, since: float) -> bool:
+        """Whether nobody has gone since a moment, and nobody is on the way or waits."""
+        return self.used_at < since and not self._flying and not self._waiting
 
     def ready_at(self, now: float) -> float:
         """Return when a newcomer could go at the earliest, as far as the gate says."""
@@ -292,6 +298,7 @@ class Pacer:
 
     def _fly(self, ticket: Ticket, now: float) -> None:
         self.turns += 1
+        self.used_at = now
         sent = Sent(now, ticket.tokens)
         self._flying[ticket] = sent
         self._minute.note(sent)
