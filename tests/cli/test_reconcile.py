@@ -215,6 +215,21 @@ def test_of_several_accounts_each_is_a_line_of_its_own(
     assert len(vendor.journal) == 4
 
 
+def test_an_account_whose_key_is_refused_hides_no_other(
+    vendor: Sandbox, call: Call, tmp_path: Path
+) -> None:
+    (tmp_path / "revoked").write_text("k-2", encoding="utf-8")
+    settings = tmp_path / "droveway.toml"
+    text = settings.read_text(encoding="utf-8")
+    several = 'api_keys = ["file:revoked", "env:VENDOR_KEY"]'
+    settings.write_text(text.replace('api_key = "env:VENDOR_KEY"', several, 1), encoding="utf-8")
+    shown = call("deepseek", "--balance")
+    assert shown.exit_code == 1
+    assert shown.stdout == "deepseek, account 2: 110.00 USD left; nothing to compare with yet\n"
+    assert shown.stderr.startswith("error: account 1: deepseek")
+    assert "k-2" not in shown.output
+
+
 def test_it_goes_on_asking_until_interrupted_whatever_the_vendor_says(
     vendor: Sandbox, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

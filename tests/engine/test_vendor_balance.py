@@ -58,12 +58,14 @@ def test_a_fall_that_our_requests_explain_is_explained(store: Store) -> None:
     run(work())
 
 
-async def polled(store: Store, engine: Engine, clock: StillClock) -> list[Poll]:
+async def polled(
+    store: Store, engine: Engine, clock: StillClock, *, account: int = 1
+) -> list[Poll]:
     """Poll on a clock that stands still: time passes only while the journal is waited for."""
     assert isinstance(engine.journal, StoredJournal)
     await engine.journal.flush()
     asking = asyncio.create_task(
-        poll(engine.providers["deepseek"], store, pool=engine.pool, clock=clock)
+        poll(engine.providers["deepseek"], store, account=account, pool=engine.pool, clock=clock)
     )
     while not asking.done():
         await settle_loop()
@@ -79,7 +81,7 @@ def test_each_account_is_asked_and_explained_for_itself(store: Store) -> None:
     async def work() -> None:
         clock = StillClock(AT)
         async with deepseek(store, clock, accounts=2) as (box, engine):
-            first = await polled(store, engine, clock)
+            first = [(await polled(store, engine, clock, account=n))[0] for n in (1, 2)]
             assert [each.account for each in first] == [1, 2]
             engine.journal.append(kept(1, cost=usd("0.10"), at=clock.now(), account=1))
             engine.journal.append(kept(2, cost=usd("0.07"), at=clock.now(), account=2))
@@ -87,7 +89,7 @@ def test_each_account_is_asked_and_explained_for_itself(store: Store) -> None:
             left = first[0].left - usd("0.10")
             box.set_balance(left.decimal(), granted="0")
             await clock.advance(60)
-            told = await polled(store, engine, clock)
+            told = [(await polled(store, engine, clock, account=n))[0] for n in (1, 2)]
             assert [(each.account, each.requests) for each in told] == [(1, 1), (2, 2)]
             assert [each.unexplained for each in told] == [Money.zero("USD")] * 2
 

@@ -171,6 +171,7 @@ class _Asking:
             there = ", ".join(self._engine.providers) or "none"
             raise SettingsError(f"no provider {provider!r} has a key or is set; there is {there}")
         self._provider: Provider = found
+        self._accounts = len(found.keys) or 1
 
     def run(self, every_s: int | None) -> bool:
         """Ask; returns whether the fall is explained."""
@@ -182,23 +183,39 @@ class _Asking:
 
     async def _ask(self, store: Store, every_s: int | None) -> bool:
         async with self._engine as engine:
-            fits = await self._ask_once(store)
+            fits = await self._ask_each(store)
             while every_s is not None:
                 await engine.clock.sleep(every_s)
                 try:
-                    await self._ask_once(store)
+                    await self._ask_each(store)
                 except (UpstreamError, BadRequestError, StoreUnavailableError) as error:
                     complain(str(error))
             return fits
 
-    async def _ask_once(self, store: Store) -> bool:
+    async def _ask_each(self, store: Store) -> bool:
+        """Ask for each account; one that cannot be asked keeps the others from nothing."""
+        fits, troubles = True, []
+        for account in range(1, self._accounts + 1):
+            try:
+                fits = await self._ask_once(store, account) and fits
+            except (UpstreamError, StoreUnavailableError) as error:
+                troubles.append(error)
+                if self._accounts > 1:
+                    complain(f"account {account}: {error}")
+        if troubles:
+            raise troubles[0]
+        return fits
+
+    async def _ask_once(self, store: Store, account: int) -> bool:
         engine = self._engine
-        polls = await poll(self._provider, store, pool=engine.pool, clock=engine.clock)
+        polls = await poll(
+            self._provider, store, account=account, pool=engine.pool, clock=engine.clock
+        )
         for each in polls:
             if self._as_json:
                 click.echo(msgspec.json.encode(balance_json(each)))
             else:
-                tell_balance(each, several=polls[-1].account > 1)
+                tell_balance(each, several=self._accounts > 1)
         return all(self._fits(each) for each in polls)
 
     def _fits(self, told: Poll) -> bool:

@@ -81,28 +81,29 @@ class Poll(msgspec.Struct, frozen=True, kw_only=True):
         return fell - self.ours
 
 
-async def poll(provider: Provider, store: Store, *, pool: Pool, clock: Clock) -> list[Poll]:
+async def poll(
+    provider: Provider, store: Store, *, account: int = 1, pool: Pool, clock: Clock
+) -> list[Poll]:
     """Ask a vendor what is left, write it down, and compare it with what it said before.
 
     Args:
         provider: Whom to ask.
         store: Where balances and the journal are.
+        account: In which of our accounts there, from 1 on.
         pool: The connections.
         clock: Tells when it was asked.
 
     Returns:
-        One for each account and currency.
+        One for each currency.
 
     Raises:
         BadRequestError: This vendor has no page for it.
         UpstreamError: The vendor did not say.
         StoreUnavailableError: It could not be written down.
     """
-    told: list[Poll] = []
-    for account in range(1, len(provider.headers) + 1):
-        balances = await ask_balance(provider, account, pool=pool, clock=clock)
-        at = clock.now()
-        told += [Poll(provider=provider.name, account=account, at=at, left=m) for m in balances]
+    balances = await ask_balance(provider, account, pool=pool, clock=clock)
+    at = clock.now()
+    told = [Poll(provider=provider.name, account=account, at=at, left=left) for left in balances]
     await clock.sleep(ROWS_WRITTEN_AFTER_S)
     before = await store.write(lambda db: _exchange(db, told))
     return [_compared(each, store, earlier) for each, earlier in zip(told, before, strict=True)]
